@@ -1,0 +1,37 @@
+# Targets for people and for .ci/run. Each sets up what it needs, given Python 3.11+ and pip.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: install generate demo test lint constraints clean
+
+install: $(READY) ## The virtual environment, with everything pinned.
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cli,server,export,dev]'
+	touch $(READY)
+
+generate: $(READY) ## The stubs in client/nextok/v1, from protos.
+	$(BIN)/python -m grpc_tools.protoc -I protos --python_out=client --pyi_out=client \
+	  --grpc_python_out=client protos/nextok/v1/types.proto protos/nextok/v1/text_generation.proto
+
+demo: $(READY) ## The whole path on the bundled checkpoint: export, serve, the notebook's steps.
+	$(BIN)/nextok demo
+
+test: $(READY) ## Every test.
+	$(BIN)/python -m pytest
+
+lint: $(READY) ## Style, types, and the wire contract.
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf format --diff --exit-code
+
+constraints: $(READY) ## Pins what is installed now.
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
+
+clean:
+	rm -rf $(VENV) build dist

@@ -1,0 +1,87 @@
+"""Tokens and their probabilities from a nextok server, step by step.
+
+    from nextok import Client
+
+    with Client("localhost:50051") as client:
+        for step in client.generate("I love Generative AI", max_tokens=20, top_logprobs=10):
+            print(step.delta, step.logprob, step.top_logprobs)
+
+What is named here is the public face; the rest may change. Importing it brings grpcio and
+protobuf, and nothing else that is not Python's own.
+"""
+
+from nextok.async_client import AsyncClient
+from nextok.async_generation import AsyncGeneration
+from nextok.client import Client
+from nextok.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    FailedPrecondition,
+    Internal,
+    InvalidArgument,
+    NextokError,
+    NotFound,
+    PermissionDenied,
+    ResourceExhausted,
+    Unauthenticated,
+    Unavailable,
+    UnexpectedStatus,
+    Unimplemented,
+)
+from nextok.generation import Generation
+from nextok.health import ServingStatus
+from nextok.model import Capability, Certificate, Comparison, Limits, Model
+from nextok.status_details import Violation
+from nextok.tokens import Detokenized, TextToken, TextTokens
+from nextok.values import (
+    Candidate,
+    Distribution,
+    Finish,
+    FinishReason,
+    GenerateSummary,
+    PromptInfo,
+    ScoredToken,
+    Step,
+    Timings,
+    Usage,
+)
+
+__all__ = [
+    "AsyncClient",
+    "AsyncGeneration",
+    "Cancelled",
+    "Candidate",
+    "Capability",
+    "Certificate",
+    "Client",
+    "Comparison",
+    "DeadlineExceeded",
+    "Detokenized",
+    "Distribution",
+    "FailedPrecondition",
+    "Finish",
+    "FinishReason",
+    "GenerateSummary",
+    "Generation",
+    "Internal",
+    "InvalidArgument",
+    "Limits",
+    "Model",
+    "NextokError",
+    "NotFound",
+    "PermissionDenied",
+    "PromptInfo",
+    "ResourceExhausted",
+    "ScoredToken",
+    "ServingStatus",
+    "Step",
+    "TextToken",
+    "TextTokens",
+    "Timings",
+    "Unauthenticated",
+    "Unavailable",
+    "UnexpectedStatus",
+    "Unimplemented",
+    "Usage",
+    "Violation",
+]

@@ -1,0 +1,5 @@
+"""`python -m nextok`: the command line."""
+
+from nextok.cli import main
+
+main()

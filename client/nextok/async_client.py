@@ -1,0 +1,143 @@
+"""The client for asyncio.
+
+Knows grpc.aio. How requests are built and answers are read is shared with its twin, `client`.
+"""
+
+# ruff: noqa: ASYNC109 - a timeout here is the call's deadline, which the server is told.
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from types import TracebackType
+from typing import Any, TypeVar
+
+import grpc
+
+from nextok import health, replies, requests
+from nextok.async_generation import AsyncGeneration
+from nextok.calls import GenerateCalls
+from nextok.channel import ChannelOptions, channel_options
+from nextok.errors import error_from_rpc
+from nextok.health import ServingStatus
+from nextok.model import Model
+from nextok.tokens import Detokenized, TextTokens
+from nextok.v1 import text_generation_pb2 as pb
+from nextok.v1.text_generation_pb2_grpc import TextGenerationServiceStub
+from nextok.values import Distribution
+
+T = TypeVar("T")
+
+
+class AsyncClient(GenerateCalls[AsyncGeneration, Awaitable[Distribution]]):
+    """A connection to a nextok server, for the event loop that it is used in first.
+
+    Args:
+        target: HOST:PORT, or any other name that gRPC resolves.
+        credentials: For TLS; None connects in the clear.
+        options: More gRPC channel arguments; they win over those that nextok sets.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        options: ChannelOptions = (),
+    ) -> None:
+        settings = channel_options(options)
+        if credentials is None:
+            self._channel = grpc.aio.insecure_channel(target, options=settings)
+        else:
+            self._channel = grpc.aio.secure_channel(target, credentials, options=settings)
+        # Generated code has no types.
+        self._stub: Any = TextGenerationServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._check: Any = self._channel.unary_unary(
+            health.CHECK,
+            request_serializer=health.serialize_request,
+            response_deserializer=health.parse_response,
+        )
+
+    async def get_model(self, *, timeout: float | None = None) -> Model:
+        """Tells what is served: sizes, precision, limits, hashes, the certificate.
+
+        Args:
+            timeout: Seconds that the call may take. None: no limit.
+
+        Raises:
+            NextokError: The call failed.
+        """
+        return replies.model(await _call(self._stub.GetModel, pb.GetModelRequest(), timeout))
+
+    async def tokenize(self, text: str, *, timeout: float | None = None) -> TextTokens:
+        """Turns text into tokens.
+
+        Args:
+            text: At most Limits.max_prompt_bytes in UTF-8.
+            timeout: Seconds that the call may take. None: no limit.
+
+        Raises:
+            NextokError: The call failed.
+            ValueError: The text has a lone surrogate.
+        """
+        request = requests.tokenize_request(text)
+        return replies.tokenized(await _call(self._stub.Tokenize, request, timeout))
+
+    async def detokenize(
+        self, token_ids: Sequence[int], *, timeout: float | None = None
+    ) -> Detokenized:
+        """Turns tokens into text.
+
+        Args:
+            token_ids: Ids in the vocabulary.
+            timeout: Seconds that the call may take. None: no limit.
+
+        Raises:
+            NextokError: The call failed.
+            ValueError: An id is not in 0 to 2**32 - 1.
+        """
+        request = requests.detokenize_request(token_ids)
+        return replies.detokenized(await _call(self._stub.Detokenize, request, timeout))
+
+    async def health(self, service: str = "", *, timeout: float | None = None) -> ServingStatus:
+        """Tells whether the server, or one of its services, is ready.
+
+        Args:
+            service: A service's full name; "" asks for the whole server.
+            timeout: Seconds that the call may take. None: no limit.
+
+        Raises:
+            NotFound: The server has no such service.
+            NextokError: The call failed in another way.
+        """
+        status: ServingStatus = await _call(self._check, service, timeout)
+        return status
+
+    async def close(self) -> None:
+        """Closes the connection; calls that are still running are cancelled."""
+        await self._channel.close()
+
+    def _start_generation(
+        self, request: pb.GenerateRequest, timeout: float | None
+    ) -> AsyncGeneration:
+        return AsyncGeneration(self._stub.Generate(request, timeout=timeout))
+
+    async def _read_distribution(self, generation: AsyncGeneration) -> Distribution:
+        async with generation:
+            return await generation._distribution()
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+async def _call(method: Callable[..., Awaitable[T]], request: object, timeout: float | None) -> T:
+    try:
+        return await method(request, timeout=timeout)
+    except grpc.RpcError as error:
+        raise error_from_rpc(error) from error

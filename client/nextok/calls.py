@@ -1,0 +1,166 @@
+"""The calls whose options are many, spelled once for both clients.
+
+Knows the options of Generate and how they become a request. Does not know how a call is made,
+nor whether its result has to be awaited.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Generic, TypeVar
+
+from nextok.requests import generate_request, logprob_options, sampling_params, stop_conditions
+from nextok.v1 import text_generation_pb2 as pb
+
+G = TypeVar("G")  # the generation that the client returns, sync or asyncio
+D = TypeVar("D")  # the distribution, or something to await for it
+
+
+class GenerateCalls(ABC, Generic[G, D]):
+    """Gives a client its `generate` and `next_token`."""
+
+    @abstractmethod
+    def _start_generation(self, request: pb.GenerateRequest, timeout: float | None) -> G:
+        """Starts the call."""
+
+    @abstractmethod
+    def _read_distribution(self, generation: G) -> D:
+        """Reads what the first step was chosen from, and ends the call."""
+
+    def generate(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float | None = None,
+        presence_penalty: float | None = None,
+        frequency_penalty: float | None = None,
+        logit_bias: Mapping[int, float] | None = None,
+        seed: int | None = None,
+        max_tokens: int | None = None,
+        min_tokens: int | None = None,
+        stop: str | Sequence[str] = (),
+        stop_token_ids: Sequence[int] = (),
+        ignore_eos: bool = False,
+        top_logprobs: int | None = None,
+        logprob_token_ids: Sequence[int] = (),
+        full_vocabulary: bool = False,
+        prompt_logprobs: bool = False,
+        resume_token_ids: Sequence[int] = (),
+        timeout: float | None = None,
+    ) -> G:
+        """Continues a prompt; every step comes as it is computed.
+
+        `None` leaves an option to the server, whose default is named. Ranges are the server's
+        to check. Errors are raised while the result is read.
+
+        Args:
+            prompt: Text, or token ids that are taken as they are.
+            temperature: 0 takes the most likely token. Default 1.
+            top_k: Keeps the k most likely tokens; 0 keeps all. Default 0.
+            top_p: Keeps the fewest tokens whose probabilities reach this sum. Default 1.
+            min_p: Keeps tokens with this fraction of the likeliest's probability. Default 0.
+            repetition_penalty: Divides the logits of tokens already used. Default 1.
+            presence_penalty: Taken off the logit of each token generated before. Default 0.
+            frequency_penalty: Taken off once for each time that it was. Default 0.
+            logit_bias: Added to the logits of single tokens, by id.
+            seed: Of the draws. Default: the server picks one, and tells it in the prompt.
+            max_tokens: Most tokens to generate. Default: what the context has room for.
+            min_tokens: Nothing ends the completion before this many. Default 0.
+            stop: Texts that end the completion and are left out of it; one or several.
+            stop_token_ids: Tokens that end the completion.
+            ignore_eos: Goes on past the model's own end-of-text token.
+            top_logprobs: How many of the most likely tokens each step lists. Default 0.
+            logprob_token_ids: Tokens that each step reports, whatever their rank.
+            full_vocabulary: Whether each step has the log probability of every token. Steps
+                are kept while the generation is: 4 bytes a token of the vocabulary each.
+            prompt_logprobs: Whether the prompt's own log probabilities are sent.
+            resume_token_ids: Tokens of a broken stream: computed again, not sent again.
+            timeout: Seconds that the whole call may take. Default: no limit.
+
+        Returns:
+            The generation, an iterator of steps.
+
+        Raises:
+            TypeError: An argument is of a type that no request can hold.
+            ValueError: An argument does not fit a request: an id that is no uint32, a text
+                with a lone surrogate.
+        """
+        request = generate_request(
+            prompt,
+            sampling=sampling_params(
+                temperature=temperature,
+                top_k=top_k,
+                top_p=top_p,
+                min_p=min_p,
+                repetition_penalty=repetition_penalty,
+                presence_penalty=presence_penalty,
+                frequency_penalty=frequency_penalty,
+                logit_bias=logit_bias,
+                seed=seed,
+            ),
+            stop_conditions=stop_conditions(
+                max_tokens=max_tokens,
+                min_tokens=min_tokens,
+                stop=stop,
+                stop_token_ids=stop_token_ids,
+                ignore_eos=ignore_eos,
+            ),
+            logprobs=logprob_options(
+                top_logprobs=top_logprobs,
+                logprob_token_ids=logprob_token_ids,
+                full_vocabulary=full_vocabulary,
+            ),
+            prompt_logprobs=prompt_logprobs,
+            resume_token_ids=resume_token_ids,
+        )
+        return self._start_generation(request, timeout)
+
+    def next_token(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        temperature: float | None = None,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+        repetition_penalty: float | None = None,
+        presence_penalty: float | None = None,
+        frequency_penalty: float | None = None,
+        logit_bias: Mapping[int, float] | None = None,
+        top_logprobs: int = 10,
+        logprob_token_ids: Sequence[int] = (),
+        full_vocabulary: bool = False,
+        timeout: float | None = None,
+    ) -> D:
+        """Tells what could come after a prompt. Nothing is drawn for the caller.
+
+        The options are those of `generate`. The sampler's are there to see what they do: they
+        change each candidate's `prob` and `kept`, never its `logprob`.
+
+        Raises:
+            NextokError: The call failed.
+            TypeError: An argument is of a type that no request can hold.
+            ValueError: An argument does not fit a request.
+        """
+        generation = self.generate(
+            prompt,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            presence_penalty=presence_penalty,
+            frequency_penalty=frequency_penalty,
+            logit_bias=logit_bias,
+            max_tokens=1,
+            top_logprobs=top_logprobs,
+            logprob_token_ids=logprob_token_ids,
+            full_vocabulary=full_vocabulary,
+            timeout=timeout,
+        )
+        return self._read_distribution(generation)

@@ -1,0 +1,40 @@
+"""Settings of the connection to a server, the same for both clients.
+
+Knows gRPC's channel arguments. Does not know what is called over the channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Final
+
+ChannelOptions = Sequence[tuple[str, str | int]]
+
+# A step with the full vocabulary takes 0.2 MB, and a prompt's log probabilities with it as much
+# a token; the server sends several in one message when the reader lags.
+_MAX_RECEIVE_BYTES: Final = 16 * 1024 * 1024
+
+# A server counts pings that come more often than every 5 minutes, its default, and closes the
+# connection after two of them (GOAWAY, too_many_pings). Staying above that needs no agreement.
+_KEEPALIVE_MS: Final = 6 * 60 * 1000
+# With keepalive on, data that is not acknowledged for this long ends the connection, pings or
+# not (TCP_USER_TIMEOUT): a server that vanished is noticed when something is sent to it.
+_KEEPALIVE_TIMEOUT_MS: Final = 20 * 1000
+
+
+def channel_options(options: ChannelOptions = ()) -> list[tuple[str, str | int]]:
+    """Returns the channel's arguments; the caller's own come last, and win.
+
+    Args:
+        options: More gRPC channel arguments, or other values for those set here.
+    """
+    settings: dict[str, str | int] = {
+        "grpc.primary_user_agent": f"nextok-python/{version('nextok')}",
+        "grpc.max_receive_message_length": _MAX_RECEIVE_BYTES,
+        "grpc.keepalive_time_ms": _KEEPALIVE_MS,
+        "grpc.keepalive_timeout_ms": _KEEPALIVE_TIMEOUT_MS,
+        "grpc.keepalive_permit_without_calls": 0,
+    }
+    settings.update(options)
+    return list(settings.items())

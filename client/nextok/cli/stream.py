@@ -1,0 +1,95 @@
+"""A generation as it streams: shaded text, or a line a step.
+
+Knows how steps look while they come. Text goes to stdout, what is said about it to stderr, so
+that a pipe gets the text alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Console
+
+from nextok.cli import json_lines, looks
+from nextok.formatting import percent_of_logprob, quoted
+from nextok.generation import Generation
+from nextok.values import Candidate, Step
+
+
+def write_json(generation: Generation, *, events: bool) -> None:
+    """Writes one object a step; with `events`, one GenerateResponse for all that comes."""
+    if not events:
+        for step in generation:
+            json_lines.write_line(step)
+        return
+    json_lines.write_line({"prompt": generation.prompt})
+    sent = 0
+    for step in generation:
+        scored = generation.prompt_logprobs
+        if len(scored) > sent:
+            json_lines.write_line({"prompt_logprobs": scored[sent:]})
+            sent = len(scored)
+        json_lines.write_line({"steps": [step]})
+    if len(generation.prompt_logprobs) > sent:
+        json_lines.write_line({"prompt_logprobs": generation.prompt_logprobs[sent:]})
+    json_lines.write_line({"finish": generation.finish})
+    json_lines.write_line({"summary": generation.summary})
+
+
+def show(generation: Generation, *, with_candidates: bool) -> None:
+    """Writes what comes as it comes, and at the end how it ended.
+
+    Args:
+        generation: Read to its end.
+        with_candidates: A line a step, rather than the text alone.
+    """
+    console = looks.console()
+    for step in _after_the_prompt(generation, console):
+        if with_candidates:
+            console.out(_step_line(step), highlight=False)
+            console.file.flush()
+        else:
+            write_shaded(console, step.delta, step.surprisal)
+    if not with_candidates:
+        console.out("")
+    end = looks.finish_line(generation.finish, generation.summary)
+    looks.console(stderr=True).print(end, style="dim", soft_wrap=True)
+
+
+def _after_the_prompt(generation: Generation, console: Console) -> Iterator[Step]:
+    """Yields the steps; writes the prompt before the first, if its probabilities came."""
+    pending = True
+    for step in generation:
+        if pending and generation.prompt_logprobs:
+            _write_prompt(generation, console)
+        pending = False
+        yield step
+
+
+def _write_prompt(generation: Generation, console: Console) -> None:
+    """Writes the prompt's tokens in lines of their own, shaded like the others."""
+    for token in generation.prompt_logprobs:
+        write_shaded(console, token.token, token.surprisal or 0.0)
+    console.out("")
+
+
+def write_shaded(console: Console, text: str, surprisal: float) -> None:
+    """Writes a piece of a text that goes on, at once."""
+    style = looks.shade(surprisal)
+    # A coloured line end would paint the rest of the line.
+    for number, line in enumerate(looks.clean(text).split("\n")):
+        if number:
+            console.out("")
+        if line:
+            console.out(line, style=style, end="", highlight=False)
+    console.file.flush()
+
+
+def _step_line(step: Step) -> str:
+    chosen = f"{step.index:>4}  {quoted(step.token):<16} {percent_of_logprob(step.logprob):>8}"
+    others = "  ".join(_short(c) for c in (*step.top_logprobs, *step.token_logprobs))
+    return f"{chosen}  rank {step.rank:<5} {step.surprisal:5.2f} nats   {others}".rstrip()
+
+
+def _short(candidate: Candidate) -> str:
+    return f"{quoted(candidate.token)} {percent_of_logprob(candidate.logprob)}"

@@ -1,0 +1,139 @@
+"""The client for plain, blocking code.
+
+Knows the sync stack of grpc. How requests are built and answers are read is shared with its
+twin, `async_client`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, TypeVar
+
+import grpc
+
+from nextok import health, replies, requests
+from nextok.calls import GenerateCalls
+from nextok.channel import ChannelOptions, channel_options
+from nextok.errors import error_from_rpc
+from nextok.generation import Generation
+from nextok.health import ServingStatus
+from nextok.model import Model
+from nextok.tokens import Detokenized, TextTokens
+from nextok.v1 import text_generation_pb2 as pb
+from nextok.v1.text_generation_pb2_grpc import TextGenerationServiceStub
+from nextok.values import Distribution
+
+T = TypeVar("T")
+
+
+class Client(GenerateCalls[Generation, Distribution]):
+    """A connection to a nextok server. Threads may share it.
+
+    Args:
+        target: HOST:PORT, or any other name that gRPC resolves.
+        credentials: For TLS; None connects in the clear.
+        options: More gRPC channel arguments; they win over those that nextok sets.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        options: ChannelOptions = (),
+    ) -> None:
+        settings = channel_options(options)
+        if credentials is None:
+            self._channel = grpc.insecure_channel(target, options=settings)
+        else:
+            self._channel = grpc.secure_channel(target, credentials, options=settings)
+        # Generated code has no types.
+        self._stub: Any = TextGenerationServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._check: Any = self._channel.unary_unary(
+            health.CHECK,
+            request_serializer=health.serialize_request,
+            response_deserializer=health.parse_response,
+        )
+
+    def get_model(self, *, timeout: float | None = None) -> Model:
+        """Tells what is served: sizes, precision, limits, hashes, the certificate.
+
+        Args:
+            timeout: Seconds that the call may take. None: no limit.
+
+        Raises:
+            NextokError: The call failed.
+        """
+        return replies.model(_call(self._stub.GetModel, pb.GetModelRequest(), timeout))
+
+    def tokenize(self, text: str, *, timeout: float | None = None) -> TextTokens:
+        """Turns text into tokens.
+
+        Args:
+            text: At most Limits.max_prompt_bytes in UTF-8.
+            timeout: Seconds that the call may take. None: no limit.
+
+        Raises:
+            NextokError: The call failed.
+            ValueError: The text has a lone surrogate.
+        """
+        request = requests.tokenize_request(text)
+        return replies.tokenized(_call(self._stub.Tokenize, request, timeout))
+
+    def detokenize(self, token_ids: Sequence[int], *, timeout: float | None = None) -> Detokenized:
+        """Turns tokens into text.
+
+        Args:
+            token_ids: Ids in the vocabulary.
+            timeout: Seconds that the call may take. None: no limit.
+
+        Raises:
+            NextokError: The call failed.
+            ValueError: An id is not in 0 to 2**32 - 1.
+        """
+        request = requests.detokenize_request(token_ids)
+        return replies.detokenized(_call(self._stub.Detokenize, request, timeout))
+
+    def health(self, service: str = "", *, timeout: float | None = None) -> ServingStatus:
+        """Tells whether the server, or one of its services, is ready.
+
+        Args:
+            service: A service's full name; "" asks for the whole server.
+            timeout: Seconds that the call may take. None: no limit.
+
+        Raises:
+            NotFound: The server has no such service.
+            NextokError: The call failed in another way.
+        """
+        status: ServingStatus = _call(self._check, service, timeout)
+        return status
+
+    def close(self) -> None:
+        """Closes the connection; calls that are still running are cancelled."""
+        self._channel.close()
+
+    def _start_generation(self, request: pb.GenerateRequest, timeout: float | None) -> Generation:
+        return Generation(self._stub.Generate(request, timeout=timeout))
+
+    def _read_distribution(self, generation: Generation) -> Distribution:
+        with generation:
+            return generation._distribution()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _call(method: Callable[..., T], request: object, timeout: float | None) -> T:
+    try:
+        return method(request, timeout=timeout)
+    except grpc.RpcError as error:
+        raise error_from_rpc(error) from error

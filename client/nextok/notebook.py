@@ -1,0 +1,103 @@
+"""How results show themselves in a notebook: HTML with inline styles, and nothing to install.
+
+Knows HTML. Everything that comes from a model or a user is escaped. Colours are transparent
+ones, so that they fit light and dark pages alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+from nextok.formatting import percent, percent_of_logprob, quoted, tokens
+
+if TYPE_CHECKING:
+    from nextok.tokens import TextToken
+    from nextok.values import Candidate, Finish, ScoredToken, Step
+
+_FULL_SHADE_NATS = 8.0  # a token of this surprisal, or more, gets the strongest colour
+_CELL = 'style="text-align:left;font-family:monospace;white-space:pre"'
+
+
+def token_table(text_tokens: Iterable[TextToken]) -> str:
+    """Shows a text's tokens: ids, texts, bytes and places."""
+    rows = [
+        (
+            str(token.id),
+            quoted(token.token),
+            token.bytes.hex(" "),
+            f"{token.byte_start}-{token.byte_end}",
+            f"{token.char_start}-{token.char_end}",
+        )
+        for token in text_tokens
+    ]
+    return _table(("id", "token", "bytes", "byte", "char"), rows)
+
+
+def candidate_table(candidates: Iterable[Candidate]) -> str:
+    """Shows tokens that could come next, with the model's and the sampler's probability."""
+    rows = [
+        (str(c.rank), str(c.id), quoted(c.token), percent_of_logprob(c.logprob), percent(c.prob))
+        for c in candidates
+    ]
+    return _table(("rank", "id", "token", "model", "sampler"), rows)
+
+
+def step_table(step: Step) -> str:
+    """Shows one step: what was chosen, and the candidates."""
+    chosen = (
+        f"{quoted(step.token)}  id {step.id}  {percent_of_logprob(step.logprob)}  rank {step.rank}"
+    )
+    table = candidate_table((*step.top_logprobs, *step.token_logprobs))
+    return f"<div><code>{escape(chosen)}</code>{table}</div>"
+
+
+def generation(
+    prompt: Sequence[TextToken],
+    prompt_logprobs: Sequence[ScoredToken],
+    steps: Sequence[Step],
+    finish: Finish | None,
+) -> str:
+    """Shows a generation: tokens shaded by surprisal, their candidates on hover."""
+    if prompt_logprobs:
+        spans = [_span(s.token, s.surprisal, _hover(s), "opacity:.7") for s in prompt_logprobs]
+    else:
+        spans = [_span(t.token, None, f"id {t.id}", "opacity:.7") for t in prompt]
+    spans += [_span(step.delta, step.surprisal, _hover(step)) for step in steps]
+    end = f"{tokens(len(steps))}, " + (finish.finish_reason if finish else "not finished")
+    return (
+        f'<div style="white-space:pre-wrap;line-height:1.6">{"".join(spans)}</div>'
+        f'<div style="opacity:.6;font-size:smaller">{escape(end)}</div>'
+    )
+
+
+def _span(text: str, surprisal: float | None, hover: str, style: str = "") -> str:
+    if surprisal is not None:
+        strength = min(max(surprisal, 0.0) / _FULL_SHADE_NATS, 1.0)
+        style = f"background:rgba(255,110,0,{0.65 * strength:.3f});{style}"
+    title = escape(hover).replace("\n", "&#10;")
+    return f'<span title="{title}" style="{style}">{escape(text)}</span>'
+
+
+def _hover(token: Step | ScoredToken) -> str:
+    lines = [f"{quoted(token.token)}  id {token.id}"]
+    if token.logprob is not None and token.surprisal is not None:
+        lines.append(
+            f"{percent_of_logprob(token.logprob)}  rank {token.rank}  {token.surprisal:.2f} nats"
+        )
+    lines += [_candidate_line(candidate) for candidate in token.top_logprobs]
+    return "\n".join(lines)
+
+
+def _candidate_line(candidate: Candidate) -> str:
+    return f"{candidate.rank}. {quoted(candidate.token)}  {percent_of_logprob(candidate.logprob)}"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    heading = "".join(f"<th {_CELL}>{escape(cell)}</th>" for cell in head)
+    body = "".join(
+        "<tr>" + "".join(f"<td {_CELL}>{escape(cell)}</td>" for cell in row) + "</tr>"
+        for row in rows
+    )
+    return f"<table><thead><tr>{heading}</tr></thead><tbody>{body}</tbody></table>"

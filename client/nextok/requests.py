@@ -1,0 +1,163 @@
+"""Arguments into messages of nextok.v1.
+
+Knows the generated messages. Refuses only what no message can hold, naming the argument;
+whether a value makes sense is for the server to say. `None` leaves a field absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NoReturn
+
+from google.protobuf.message import Message
+
+from nextok.v1 import text_generation_pb2 as pb
+from nextok.v1 import types_pb2 as types
+
+
+def tokenize_request(text: str) -> pb.TokenizeRequest:
+    """Builds the request of Tokenize."""
+    request = pb.TokenizeRequest()
+    _set(request, "text", text)
+    return request
+
+
+def detokenize_request(token_ids: Iterable[int]) -> pb.DetokenizeRequest:
+    """Builds the request of Detokenize."""
+    request = pb.DetokenizeRequest()
+    _extend(request, "token_ids", token_ids)
+    return request
+
+
+def prompt_message(prompt: str | Sequence[int]) -> types.Prompt:
+    """Builds a prompt from text, or from token ids.
+
+    Raises:
+        TypeError: It is neither.
+        ValueError: The text has a lone surrogate, or an id is not in 0 to 2**32 - 1.
+    """
+    message = types.Prompt()
+    if isinstance(prompt, str):
+        _set(message, "text", prompt, "prompt")
+    elif isinstance(prompt, (bytes, bytearray, memoryview)):
+        # These are sequences of small integers too, and would pass for ids.
+        raise TypeError("prompt: bytes are neither text nor token ids; decode them first")
+    else:
+        # An empty list is a source as well, if one that the server refuses.
+        message.token_ids.SetInParent()
+        _extend(message.token_ids, "ids", prompt, "prompt")
+    return message
+
+
+def sampling_params(
+    *,
+    temperature: float | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
+    repetition_penalty: float | None = None,
+    presence_penalty: float | None = None,
+    frequency_penalty: float | None = None,
+    logit_bias: Mapping[int, float] | None = None,
+    seed: int | None = None,
+) -> types.SamplingParams:
+    """Builds how tokens are chosen."""
+    message = types.SamplingParams()
+    _set(message, "temperature", temperature)
+    _set(message, "top_k", top_k)
+    _set(message, "top_p", top_p)
+    _set(message, "min_p", min_p)
+    _set(message, "repetition_penalty", repetition_penalty)
+    _set(message, "presence_penalty", presence_penalty)
+    _set(message, "frequency_penalty", frequency_penalty)
+    _set(message, "seed", seed)
+    for token_id, bias in (logit_bias or {}).items():
+        try:
+            message.logit_bias[token_id] = bias
+        except (TypeError, ValueError) as error:
+            _refuse("logit_bias", {token_id: bias}, error)
+    return message
+
+
+def stop_conditions(
+    *,
+    max_tokens: int | None = None,
+    min_tokens: int | None = None,
+    stop: str | Sequence[str] = (),
+    stop_token_ids: Sequence[int] = (),
+    ignore_eos: bool = False,
+) -> types.StopConditions:
+    """Builds when to end. One stop string may stand without a list around it."""
+    message = types.StopConditions()
+    _set(message, "max_tokens", max_tokens)
+    _set(message, "min_tokens", min_tokens)
+    _extend(message, "stop", [stop] if isinstance(stop, str) else stop)
+    _extend(message, "stop_token_ids", stop_token_ids)
+    _set(message, "ignore_eos", ignore_eos)
+    return message
+
+
+def logprob_options(
+    *,
+    top_logprobs: int | None = None,
+    logprob_token_ids: Sequence[int] = (),
+    full_vocabulary: bool = False,
+) -> types.LogprobOptions:
+    """Builds what each step tells."""
+    message = types.LogprobOptions()
+    _set(message, "top_logprobs", top_logprobs)
+    _extend(message, "token_ids", logprob_token_ids, "logprob_token_ids")
+    _set(message, "full_vocabulary", full_vocabulary)
+    return message
+
+
+def generate_request(
+    prompt: str | Sequence[int],
+    *,
+    sampling: types.SamplingParams,
+    stop_conditions: types.StopConditions,
+    logprobs: types.LogprobOptions,
+    prompt_logprobs: bool = False,
+    resume_token_ids: Sequence[int] = (),
+) -> pb.GenerateRequest:
+    """Builds the request of Generate from its parts."""
+    request = pb.GenerateRequest(
+        prompt=prompt_message(prompt),
+        sampling=sampling,
+        stop_conditions=stop_conditions,
+        logprobs=logprobs,
+    )
+    _set(request, "prompt_logprobs", prompt_logprobs)
+    _extend(request, "resume_token_ids", resume_token_ids)
+    return request
+
+
+def _set(message: Message, field: str, value: object, argument: str | None = None) -> None:
+    if value is None:
+        return
+    try:
+        setattr(message, field, value)
+    except (TypeError, ValueError) as error:
+        _refuse(argument or field, value, error)
+
+
+def _extend(
+    message: Message, field: str, values: Iterable[object], argument: str | None = None
+) -> None:
+    container: Any = getattr(message, field)
+    try:
+        container.extend(values)
+    except (TypeError, ValueError) as error:
+        _refuse(argument or field, values, error)
+
+
+def _refuse(argument: str, value: object, error: TypeError | ValueError) -> NoReturn:
+    """Raises protobuf's own complaint again, with the argument's name."""
+    reason = str(error)
+    if isinstance(error, UnicodeEncodeError):
+        reason = f"character {error.start} is half of a surrogate pair, which UTF-8 cannot hold"
+    elif reason.startswith("bad argument type"):
+        reason = f"a {type(value).__name__} does not fit"
+    # Where a number is out of range, or has another type, protobuf says so itself.
+    kind = TypeError if isinstance(error, TypeError) else ValueError
+    raise kind(f"{argument}: {reason}") from None

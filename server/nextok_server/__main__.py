@@ -1,0 +1,105 @@
+"""`nextok-server ARTIFACT [--listen HOST:PORT]`.
+
+Exit codes: 0 stopped as asked, 1 the artifact or the address cannot be used, 2 wrong settings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from nextok_server import __version__, config
+from nextok_server.app import create_server
+from nextok_server.errors import ArtifactError
+
+
+def main() -> None:
+    """Reads the settings and serves until SIGTERM or SIGINT."""
+    flags, file, show = _parse_flags(sys.argv[1:])
+    try:
+        settings, origins = config.load(flags, file)
+    except config.ConfigError as error:
+        print(f"nextok-server: {error}", file=sys.stderr)
+        sys.exit(2)
+    if show:
+        for name, value in settings.model_dump().items():
+            print(f"{name} = {value}  ({origins[name]})")
+        return
+    _set_up_logging(settings)
+    try:
+        asyncio.run(_serve(settings))
+    except (ArtifactError, OSError) as error:
+        print(f"nextok-server: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+async def _serve(settings: config.Config) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    app = await create_server(settings)
+    host = settings.listen.rpartition(":")[0]
+    print(f"nextok: listening on {host}:{app.port}", flush=True)
+    await stop.wait()
+    await app.stop(settings.drain_seconds)
+
+
+def _parse_flags(arguments: list[str]) -> tuple[dict[str, Any], Path | None, bool]:
+    """Flags are made from the settings' names; their values are checked there."""
+    parser = argparse.ArgumentParser(
+        prog="nextok-server",
+        description="Serves GPT-2's probabilities over gRPC, from an artifact of nextok-export.",
+        epilog="Every flag is also an environment variable NEXTOK_<NAME> and a name in the "
+        "TOML file. Exit codes: 0 stopped as asked, 1 artifact or address unusable, "
+        "2 wrong settings.",
+        argument_default=argparse.SUPPRESS,
+    )
+    parser.add_argument("--version", action="version", version=f"nextok-server {__version__}")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file with settings")
+    parser.add_argument("--show-config", action="store_true", help="print every setting and stop")
+    for name, field in config.Config.model_fields.items():
+        text = (field.description or "").replace("%", "%%")
+        if name == "artifact":
+            parser.add_argument("artifact", nargs="?", metavar="ARTIFACT", help=text)
+        elif field.annotation is bool:
+            flag = "--" + name.replace("_", "-")
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=text)
+        else:
+            parser.add_argument("--" + name.replace("_", "-"), metavar="VALUE", help=text)
+    flags = vars(parser.parse_args(arguments))
+    return flags, flags.pop("config", None), flags.pop("show_config", False)
+
+
+def _set_up_logging(settings: config.Config) -> None:
+    """Structured logs on standard error; never the text of a prompt or of a completion."""
+    as_console = settings.log_format == "console" or (
+        settings.log_format == "auto" and sys.stderr.isatty()
+    )
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer() if as_console else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.getLevelName(settings.log_level.upper())
+        ),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+if __name__ == "__main__":
+    main()

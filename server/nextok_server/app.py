@@ -1,0 +1,186 @@
+"""Builds everything and wires it; health; graceful stop.
+
+Knows: every other module's constructor. Does not know: what they do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import fields
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from nextok.v1 import text_generation_pb2 as pb
+
+from nextok_server import __version__, replies
+from nextok_server.artifact import Artifact, load_artifact
+from nextok_server.config import Config
+from nextok_server.engine import Engine
+from nextok_server.model import Model
+from nextok_server.requests import Limits
+from nextok_server.runner import Runner
+from nextok_server.scheduler import Scheduler
+from nextok_server.service import SERVICE, Service, method_handlers
+from nextok_server.tokenizer import Tokenizer
+
+_log = structlog.get_logger(__name__)
+
+_MEBIBYTE = 1 << 20
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class App:
+    """A running server.
+
+    Attributes:
+        port: Where it listens.
+    """
+
+    def __init__(
+        self, server: grpc.aio.Server, port: int, health_: _Health, runner: Runner
+    ) -> None:
+        self.port = port
+        self._server = server
+        self._health = health_
+        self._runner = runner
+
+    async def stop(self, drain_seconds: float) -> None:
+        """Says that it is going, finishes what is running, and ends.
+
+        The order matters: health first, so that nobody new comes; then the streams; the
+        transport last, since it would cut them.
+        """
+        await self._health.set(_NOT_SERVING)
+        await self._runner.drain(drain_seconds)
+        await self._runner.stop()
+        await self._server.stop(grace=1.0)
+
+    async def wait(self) -> None:
+        """Until the server has stopped."""
+        await self._server.wait_for_termination()
+
+
+class _Health:
+    """grpc.health.v1 for the whole server and for the service."""
+
+    def __init__(self) -> None:
+        self.servicer = health.aio.HealthServicer()
+
+    async def set(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        for name in ("", SERVICE):
+            await self.servicer.set(name, status)
+
+
+async def create_server(config: Config) -> App:
+    """Loads the artifact and starts to listen.
+
+    Raises:
+        ArtifactError: The artifact cannot be served.
+        OSError: The address cannot be listened on.
+    """
+    health_ = _Health()
+    await health_.set(_NOT_SERVING)
+    artifact = await asyncio.to_thread(load_artifact, config.artifact)
+    tokenizer = await asyncio.to_thread(Tokenizer.from_file, artifact.tokenizer_path)
+    model = await asyncio.to_thread(
+        Model,
+        artifact,
+        slots=config.slots,
+        chunk=config.prefill_chunk,
+        threads=config.threads,
+        spinning=config.spinning,
+    )
+    engine = Engine(model, Scheduler(config.slots, config.prefill_chunk))
+    loop = asyncio.get_running_loop()
+    background: set[asyncio.Task[None]] = set()
+
+    def on_death() -> None:
+        task = loop.create_task(health_.set(_NOT_SERVING))
+        background.add(task)
+        task.add_done_callback(background.discard)
+
+    runner = Runner(engine, slots=config.slots, max_queue=config.max_queue, on_death=on_death)
+    limits = _limits(config, artifact)
+    service = Service(
+        model_info=_model_info(config, artifact, limits, model.runtime_version),
+        eos_token_ids=artifact.eos_token_ids,
+        limits=limits,
+        tokenizer=tokenizer,
+        runner=runner,
+        stream_window=config.stream_window,
+        write_timeout=config.write_timeout,
+    )
+    server = grpc.aio.server(options=_channel_options(config))
+    server.add_generic_rpc_handlers((method_handlers(service),))
+    health_pb2_grpc.add_HealthServicer_to_server(health_.servicer, server)
+    if config.reflection:
+        names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server)
+    try:
+        port = server.add_insecure_port(config.listen)
+    except RuntimeError as error:
+        await runner.stop()
+        raise OSError(f"cannot listen on {config.listen}: {error}") from error
+    await server.start()
+    await health_.set(_SERVING)
+    _log.info("ready", model=artifact.model_name, precision=artifact.precision, port=port)
+    return App(server, port, health_, runner)
+
+
+def _channel_options(config: Config) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", _MEBIBYTE),
+        # A step with a whole vocabulary is 0.2 MB, and a slow reader gets several at a time.
+        ("grpc.max_send_message_length", 16 * _MEBIBYTE),
+        ("grpc.max_concurrent_streams", config.max_streams_per_connection),
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.so_reuseport", 0),
+    ]
+
+
+def _limits(config: Config, artifact: Artifact) -> Limits:
+    return Limits(
+        vocabulary_size=artifact.vocabulary_size,
+        context_length=artifact.context_length,
+        max_prompt_bytes=config.max_prompt_bytes,
+        max_top_logprobs=artifact.top_k,
+        max_logprob_token_ids=config.max_logprob_token_ids,
+        max_stop=config.max_stop,
+        max_stop_bytes=config.max_stop_bytes,
+        max_stop_token_ids=config.max_stop_token_ids,
+        max_logit_bias=config.max_logit_bias,
+    )
+
+
+def _model_info(
+    config: Config, artifact: Artifact, limits: Limits, runtime_version: str
+) -> pb.GetModelResponse:
+    shared = {field.name for field in pb.Limits.DESCRIPTOR.fields} & {
+        f.name for f in fields(limits)
+    }
+    return pb.GetModelResponse(
+        name=artifact.model_name,
+        precision=artifact.precision,
+        layers=artifact.layers,
+        heads=artifact.heads,
+        width=artifact.width,
+        vocabulary_size=artifact.vocabulary_size,
+        context_length=artifact.context_length,
+        eos_token_ids=artifact.eos_token_ids,
+        artifact_sha256=artifact.sha256,
+        source_sha256=artifact.source_sha256,
+        certificate=replies.certificate(artifact),
+        limits=pb.Limits(
+            **{name: getattr(limits, name) for name in shared},
+            slots=config.slots,
+            max_queue=config.max_queue,
+            max_streams_per_connection=config.max_streams_per_connection,
+        ),
+        server_version=__version__,
+        onnxruntime_version=runtime_version,
+        threads=config.threads,
+    )

@@ -1,0 +1,145 @@
+"""All settings, from flags, environment, a file, or their defaults.
+
+Knows: names, types, ranges, and where a value came from. Does not know: what they do.
+
+Precedence: flags, then environment variables `NEXTOK_<NAME>`, then the TOML file given by
+`--config`, then the defaults below.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+ENVIRONMENT_PREFIX = "NEXTOK_"
+
+
+def _address(value: str) -> str:
+    host, colon, port = value.rpartition(":")
+    if not colon or not host or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"{value!r} is not HOST:PORT with a port of 0 to 65535")
+    return value
+
+
+class Config(BaseSettings):
+    """The server's settings; every field is a flag with dashes for underscores."""
+
+    model_config = SettingsConfigDict(frozen=True, env_prefix=ENVIRONMENT_PREFIX, extra="forbid")
+
+    artifact: Path = Field(description="Folder that nextok-export wrote.")
+    listen: Annotated[str, AfterValidator(_address)] = Field(
+        "127.0.0.1:50051", description="HOST:PORT to listen on; port 0 picks a free one."
+    )
+    threads: int = Field(
+        default_factory=lambda: os.cpu_count() or 1,
+        ge=1,
+        le=1024,
+        description="Threads that compute one step. Default: all processors.",
+    )
+    spinning: bool = Field(
+        True,
+        description="Threads wait for work by spinning: faster where the processors are ours "
+        "alone, slower where they are shared.",
+    )
+    slots: int = Field(32, ge=1, le=1024, description="Requests computed at the same time.")
+    max_queue: int = Field(128, ge=0, le=1_000_000, description="Requests that may wait besides.")
+    prefill_chunk: int = Field(
+        64,
+        ge=2,
+        le=1024,
+        multiple_of=2,
+        description="Prompt tokens computed between two decode steps; even.",
+    )
+    max_prompt_bytes: int = Field(65_536, ge=1, description="Bytes of a text in a request.")
+    max_stop: int = Field(16, ge=0, description="Stop strings in a request.")
+    max_stop_bytes: int = Field(256, ge=1, description="Bytes of one stop string.")
+    max_stop_token_ids: int = Field(64, ge=0, description="Stop tokens in a request.")
+    max_logit_bias: int = Field(1024, ge=0, description="Entries of logit_bias in a request.")
+    max_logprob_token_ids: int = Field(
+        128, ge=0, description="Token ids that a request may have reported at every step."
+    )
+    max_streams_per_connection: int = Field(256, ge=1, description="Streams on one connection.")
+    stream_window: int = Field(
+        64, ge=1, description="Steps that a reader may be behind before its sequence pauses."
+    )
+    write_timeout: float = Field(
+        30.0, gt=0, description="Seconds that a reader may leave a message unread."
+    )
+    drain_seconds: float = Field(
+        30.0, ge=0, description="Seconds that running streams get to finish when stopping."
+    )
+    reflection: bool = Field(False, description="Whether to serve gRPC reflection.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least level of what is logged."
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="json, console, or auto: console on a terminal."
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the library's signature
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags and the file both come in through `load`; no hidden files are read."""
+        return (init_settings,)
+
+
+class ConfigError(ValueError):
+    """A setting is unknown, unreadable or out of range."""
+
+
+def load(flags: dict[str, Any], file: Path | None) -> tuple[Config, dict[str, str]]:
+    """Puts the settings together.
+
+    Args:
+        flags: Values given on the command line, by field name.
+        file: TOML file with the same names, or None.
+
+    Returns:
+        The settings, and for each field where its value came from.
+
+    Raises:
+        ConfigError: Names the setting, its value, where it came from and the range.
+    """
+    layers = [("flag", flags), ("environment", _environment()), ("file", _read_file(file))]
+    values: dict[str, Any] = {}
+    origins = dict.fromkeys(Config.model_fields, "default")
+    for origin, layer in reversed(layers):
+        for name, value in layer.items():
+            values[name] = value
+            origins[name] = origin
+    try:
+        return Config(**values), origins
+    except ValidationError as error:
+        lines = [
+            f"{'.'.join(str(part) for part in problem['loc'])} = {problem['input']!r} "
+            f"({origins.get(str(problem['loc'][0]), 'unknown')}): {problem['msg']}"
+            if problem["type"] != "missing"
+            else f"{problem['loc'][0]} is missing"
+            for problem in error.errors()
+        ]
+        raise ConfigError("\n".join(lines)) from error
+
+
+def _environment() -> dict[str, str]:
+    names = {ENVIRONMENT_PREFIX + name.upper(): name for name in Config.model_fields}
+    return {names[key]: value for key, value in os.environ.items() if key in names}
+
+
+def _read_file(file: Path | None) -> dict[str, Any]:
+    if file is None:
+        return {}
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file}: {error}") from error

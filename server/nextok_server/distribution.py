@@ -1,0 +1,96 @@
+"""From a row of the model's outputs to a step.
+
+Knows: which numbers a request wants of a distribution, and how its next token is chosen.
+Does not know: ONNX Runtime, scheduling, text.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+
+from nextok_server.model import Distributions
+from nextok_server.sampling import (
+    Filtered,
+    Occurrences,
+    Row,
+    SamplingParams,
+    candidates,
+    filter_row,
+    needs_occurrences,
+    sample,
+    top_candidates,
+)
+from nextok_server.sequence import Distribution, Outputs, PromptScore, Sequence, Step
+
+# A given token is scored against the raw distribution: nothing is filtered.
+_RAW = SamplingParams()
+
+
+def advance(sequence: Sequence, outputs: Distributions, index: int) -> Step:
+    """Chooses the sequence's next token from row `index`, appends it and tells of it."""
+    request = sequence.request
+    params = request.sampling
+    row = _row(outputs, index, params)
+    prompt_length = len(request.prompt)
+    occurrences = None
+    if needs_occurrences(params):
+        occurrences = Occurrences.of(request.prompt, sequence.tokens[prompt_length:])
+    banned = sequence.banned()
+    filtered = filter_row(
+        row,
+        params,
+        occurrences=occurrences,
+        banned=np.array(sorted(banned), np.int64) if banned else None,
+    )
+    forced = sequence.next_forced
+    if forced is None:
+        token = sample(row, params, filtered, position=len(sequence.tokens))
+    else:
+        token = candidates(row, filtered, [forced])[0]
+    distribution = _describe(row, filtered, request.outputs, float(outputs.entropy[index]))
+    number = sequence.generated
+    sequence.tokens.append(token.token_id)
+    finish = sequence.finish_reason()
+    sequence.finished = finish is not None
+    return Step(number, token, forced is not None, distribution, finish, at=time.monotonic())
+
+
+def score(sequence: Sequence, position: int, outputs: Distributions, index: int) -> PromptScore:
+    """Tells how likely the prompt's token at `position` was, given row `index` before it."""
+    token_id = sequence.request.prompt[position]
+    row = _row(outputs, index, _RAW)
+    filtered = filter_row(row, _RAW)
+    token = candidates(row, filtered, [token_id])[0]
+    entropy = float(outputs.entropy[index])
+    distribution = _describe(row, filtered, sequence.request.outputs, entropy)
+    return PromptScore(position, token_id, token, distribution)
+
+
+def _row(outputs: Distributions, index: int, params: SamplingParams) -> Row:
+    top = outputs.top_logprobs[index]
+    # At temperature 1 the sum over the vocabulary is known: the probabilities add up to 1.
+    mass = (
+        math.exp(-float(top[0]))
+        if params.temperature == 1.0
+        else float(outputs.temperature_mass[index])
+    )
+    return Row(
+        outputs.logprobs[index], top, outputs.top_ids[index], float(outputs.logit_max[index]), mass
+    )
+
+
+def _describe(row: Row, filtered: Filtered, wanted: Outputs, entropy: float) -> Distribution:
+    top_mass = float(np.exp(row.top_logprobs[: wanted.top].astype(np.float64)).sum())
+    top = row.top_logprobs
+    return Distribution(
+        top=top_candidates(row, filtered, wanted.top) if wanted.top else [],
+        chosen=candidates(row, filtered, wanted.token_ids) if wanted.token_ids else [],
+        entropy=entropy,
+        top_mass=min(1.0, top_mass),
+        tail_mass=max(0.0, 1.0 - top_mass),
+        margin=float(top[0] - top[1]) if len(top) > 1 else math.inf,
+        full=row.logprobs.copy() if wanted.full else None,
+    )

@@ -1,0 +1,65 @@
+"""The server's errors.
+
+    ServerError
+    +-- ArtifactError        the artifact is damaged, incomplete or of another schema
+    +-- InvalidRequest       a field is out of range; names field, value and range
+    +-- NotOffered           the contract has it, this server does not
+    +-- QueueFull            no room to wait; says when to try again
+    +-- Draining             the server is going away
+    +-- ReaderTooSlow        the client does not read what it asked for
+    +-- EngineFailed         a fault of ours
+
+Knows nothing of gRPC: `service` has the table from these to statuses.
+"""
+
+from __future__ import annotations
+
+
+class ServerError(Exception):
+    """Any error that the server raises on purpose."""
+
+
+class ArtifactError(ServerError):
+    """The artifact cannot be served."""
+
+
+class InvalidRequest(ServerError):
+    """A request asks for something out of range.
+
+    Attributes:
+        field: Path of the field, with the names of the wire contract.
+        description: What is wrong with it: the value and the range.
+    """
+
+    def __init__(self, field: str, description: str) -> None:
+        super().__init__(f"{field}: {description}")
+        self.field = field
+        self.description = description
+
+
+class NotOffered(ServerError):
+    """A part of the contract that this server does not have."""
+
+
+class QueueFull(ServerError):
+    """All slots are taken and the queue is full.
+
+    Attributes:
+        retry_after: Seconds after which trying again is worthwhile.
+    """
+
+    def __init__(self, waiting: int, retry_after: float) -> None:
+        super().__init__(f"the queue is full: {waiting} requests are waiting")
+        self.retry_after = retry_after
+
+
+class Draining(ServerError):
+    """The server finishes what it has and takes nothing new."""
+
+
+class ReaderTooSlow(ServerError):
+    """A client did not read for longer than the limit."""
+
+
+class EngineFailed(ServerError):
+    """The engine stopped on a fault; the log has it under the request's id."""

@@ -1,0 +1,208 @@
+"""The engine thread, and the two crossings between it and the event loop.
+
+Knows: threads, the event loop, the bounds of the queue. Does not know: gRPC, text, tensors.
+
+Inward: a queue of commands. Outward: one callback a step, for all streams together. A stream's
+events collect until its reader comes for them, so a slow reader gets several at a time, and a
+sequence pauses when its reader is a whole window behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+
+from nextok_server.engine import Engine, Events
+from nextok_server.errors import Draining, EngineFailed, QueueFull, ServerError
+from nextok_server.sequence import Event, Request, Sequence, is_end
+
+_log = structlog.get_logger(__name__)
+_Command = Callable[[], None]
+
+
+class Stream:
+    """The event loop's end of one sequence."""
+
+    def __init__(self, sequence: Sequence) -> None:
+        self.sequence = sequence
+        self._events: list[Event] = []
+        self._error: ServerError | None = None
+        self._ready = asyncio.Event()
+
+    async def read(self) -> list[Event]:
+        """Everything that became known since the last call, at least one event.
+
+        Raises:
+            EngineFailed: The engine stopped.
+        """
+        await self._ready.wait()
+        if self._error is not None and not self._events:
+            raise self._error
+        events, self._events = self._events, []
+        if self._error is None:
+            self._ready.clear()
+        return events
+
+    def put(self, events: list[Event]) -> None:
+        """Adds events; called on the event loop."""
+        self._events.extend(events)
+        self._ready.set()
+
+    def fail(self, error: ServerError) -> None:
+        """Ends the stream with an error, after the events that it already has."""
+        self._error = error
+        self._ready.set()
+
+
+class Runner:
+    """Owns the engine's thread. All methods are called on the event loop.
+
+    Args:
+        engine: What the thread runs.
+        slots: Requests that are computed at the same time.
+        max_queue: Requests that may wait besides.
+        on_death: Called on the event loop when the engine stops on a fault.
+    """
+
+    def __init__(
+        self, engine: Engine, *, slots: int, max_queue: int, on_death: Callable[[], None]
+    ) -> None:
+        self._engine = engine
+        self._limit = slots + max_queue
+        self._slots = slots
+        self._on_death = on_death
+        self._loop = asyncio.get_running_loop()
+        self._inbox: queue.SimpleQueue[_Command | None] = queue.SimpleQueue()
+        self._streams: dict[Sequence, Stream] = {}
+        self._failure: ServerError | None = None
+        self._draining = False
+        self._looking = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._seconds_a_request = 1.0
+        self._thread = threading.Thread(target=self._run, name="nextok-engine", daemon=True)
+        self._thread.start()
+
+    def __len__(self) -> int:
+        """Requests that are running or waiting."""
+        return len(self._streams)
+
+    def submit(self, request: Request, *, window: int) -> Stream:
+        """Puts a request in the queue.
+
+        Args:
+            request: What to run.
+            window: Events that the reader may be behind before the sequence pauses.
+
+        Raises:
+            QueueFull: There is no room to wait.
+            Draining: The server is stopping.
+            EngineFailed: The engine has stopped.
+        """
+        if self._failure is not None:
+            raise self._failure
+        if self._draining:
+            raise Draining("the server is stopping and takes no new requests")
+        if len(self._streams) >= self._limit:
+            waiting = len(self._streams) - self._slots
+            raise QueueFull(waiting, max(0.1, self._seconds_a_request / self._slots))
+        sequence = Sequence(request, window)
+        stream = self._streams[sequence] = Stream(sequence)
+        self._idle.clear()
+        self._inbox.put(lambda: self._engine.scheduler.add(sequence))
+        return stream
+
+    def cancel(self, stream: Stream) -> None:
+        """Gives a stream up; its slot is free before the next step. Safe to repeat."""
+        if self._streams.pop(stream.sequence, None) is not None:
+            self._inbox.put(lambda: self._engine.cancel(stream.sequence))
+            self._note_idle()
+
+    def acknowledge(self, stream: Stream, events: int) -> None:
+        """Says that the reader took some events."""
+        stream.sequence.read += events
+        if self._looking:
+            self._inbox.put(lambda: None)
+
+    async def drain(self, seconds: float) -> None:
+        """Takes nothing new and waits, at most `seconds`, for what is running."""
+        self._draining = True
+        try:
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            _log.warning("drain_timeout", left=len(self._streams), seconds=seconds)
+
+    async def stop(self) -> None:
+        """Ends the thread; streams that are still running fail."""
+        self._draining = True
+        self._inbox.put(None)
+        await asyncio.to_thread(self._thread.join)
+        self._fail_all(Draining("the server stopped"))
+
+    def _note_idle(self) -> None:
+        if not self._streams:
+            self._idle.set()
+
+    # On the event loop, called from the thread.
+
+    def _deliver(self, events: Events) -> None:
+        for sequence, produced in events:
+            stream = self._streams.get(sequence)
+            if stream is None or not produced:
+                continue
+            stream.put(produced)
+            # Not `sequence.finished`: the thread may be a step ahead of this one.
+            if is_end(produced[-1]):
+                del self._streams[sequence]
+                took = time.monotonic() - sequence.started_at
+                self._seconds_a_request += 0.1 * (took - self._seconds_a_request)
+        self._note_idle()
+
+    def _die(self, failure: ServerError) -> None:
+        self._failure = failure
+        self._fail_all(failure)
+        self._on_death()
+
+    def _fail_all(self, error: ServerError) -> None:
+        for stream in self._streams.values():
+            stream.fail(error)
+        self._streams.clear()
+        self._idle.set()
+
+    # On the thread.
+
+    def _run(self) -> None:
+        try:
+            while self._take_commands():
+                events = self._engine.step()
+                if events:
+                    self._loop.call_soon_threadsafe(self._deliver, events)
+        except Exception:  # noqa: BLE001 - whatever it is, every waiter has to hear of it
+            _log.exception("engine_failed")
+            failure = EngineFailed("the engine stopped on a fault; the server's log has it")
+            self._loop.call_soon_threadsafe(self._die, failure)
+
+    def _take_commands(self) -> bool:
+        """Runs what has come in; waits for something where there is nothing to compute.
+
+        Returns:
+            Whether to go on.
+        """
+        # Before the look at what there is to do: an acknowledgement that comes after it wakes us.
+        self._looking = True
+        try:
+            while True:
+                command = self._inbox.get(block=not self._engine.has_work)
+                if command is None:
+                    return False
+                command()
+        except queue.Empty:
+            return True
+        finally:
+            self._looking = False

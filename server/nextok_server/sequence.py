@@ -1,0 +1,201 @@
+"""The values that travel between the edges and the engine.
+
+Knows: what a request asks for, what a step yields, and the state of one running sequence.
+Does not know: text, tensors of the model, gRPC.
+"""
+
+from __future__ import annotations
+
+import enum
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from nextok_server.sampling import Candidate, SamplingParams
+
+
+class FinishReason(enum.Enum):
+    """Why a sequence ended, as far as tokens tell; stop strings are found at the edge."""
+
+    STOP_TOKEN = "stop_token"
+    EOS = "eos"
+    LENGTH = "length"
+    CONTEXT = "context"
+
+
+@dataclass(frozen=True, slots=True)
+class StopParams:
+    """When a sequence ends.
+
+    Attributes:
+        max_tokens: Most tokens to generate.
+        min_tokens: End and stop tokens are not chosen before this many.
+        stop_token_ids: Tokens that end the sequence.
+        eos_token_ids: The model's own end tokens; empty where they are to be ignored.
+        context_bound: Whether max_tokens is what the context has room for.
+    """
+
+    max_tokens: int
+    min_tokens: int = 0
+    stop_token_ids: frozenset[int] = frozenset()
+    eos_token_ids: frozenset[int] = frozenset()
+    context_bound: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What each step tells besides the chosen token.
+
+    Attributes:
+        top: How many of the most likely tokens.
+        token_ids: Tokens to report whatever their rank.
+        full: Whether to give the whole vocabulary.
+        prompt: Whether to score the prompt's own tokens.
+    """
+
+    top: int = 0
+    token_ids: tuple[int, ...] = ()
+    full: bool = False
+    prompt: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Everything that the engine needs to know of a request.
+
+    Attributes:
+        prompt: Token ids, at least one.
+        forced: Tokens of the completion that are given rather than drawn.
+        priority: Higher ones are started first.
+    """
+
+    prompt: tuple[int, ...]
+    sampling: SamplingParams
+    stop: StopParams
+    outputs: Outputs = Outputs()
+    forced: tuple[int, ...] = ()
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """One raw distribution, summarized as far as was asked for.
+
+    Attributes:
+        top: The most likely tokens.
+        chosen: Those asked for by id.
+        entropy: Nats.
+        top_mass: Probability of `top` together; `tail_mass` is that of all others.
+        margin: Difference of the two largest log probabilities.
+        full: float32 (V,), if asked for.
+    """
+
+    top: list[Candidate]
+    chosen: list[Candidate]
+    entropy: float
+    top_mass: float
+    tail_mass: float
+    margin: float
+    full: np.ndarray | None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One generated token and what it was taken from.
+
+    Attributes:
+        index: Number in the completion, from 0.
+        token: The chosen one, with both of its probabilities.
+        forced: Given by the client rather than drawn.
+        finish: Set on the last step.
+        at: `time.monotonic()` when it was computed.
+    """
+
+    index: int
+    token: Candidate
+    forced: bool
+    distribution: Distribution
+    finish: FinishReason | None
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class PromptScore:
+    """A prompt token with its teacher-forced probability; none for the first one."""
+
+    position: int
+    token_id: int
+    token: Candidate | None = None
+    distribution: Distribution | None = None
+
+
+Event = Step | PromptScore
+
+
+def is_end(event: Event) -> bool:
+    """Whether nothing comes after this event."""
+    return isinstance(event, Step) and event.finish is not None
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """A request on its way through the engine: the one mutable value.
+
+    Attributes:
+        tokens: Prompt and completion so far.
+        computed: How many of them the cache holds.
+        slot: Row of the cache; -1 while waiting.
+        read: Events that the reader took; written by the event loop, read by the engine.
+        window: Events that may be unread before the sequence pauses.
+        started_at: When the first computation began.
+    """
+
+    request: Request
+    window: int
+    arrived_at: float = field(default_factory=time.monotonic)
+    tokens: list[int] = field(default_factory=list)
+    computed: int = 0
+    slot: int = -1
+    produced: int = 0
+    read: int = 0
+    started_at: float = 0.0
+    finished: bool = False
+
+    def __post_init__(self) -> None:
+        self.tokens = list(self.request.prompt)
+
+    @property
+    def generated(self) -> int:
+        """How many tokens of the completion there are."""
+        return len(self.tokens) - len(self.request.prompt)
+
+    @property
+    def paused(self) -> bool:
+        """Whether the reader is too far behind to go on."""
+        return self.produced - self.read >= self.window
+
+    @property
+    def next_forced(self) -> int | None:
+        """The next token, if the client gave it."""
+        forced = self.request.forced
+        return forced[self.generated] if self.generated < len(forced) else None
+
+    def banned(self) -> frozenset[int]:
+        """Tokens that may not be chosen yet."""
+        stop = self.request.stop
+        if self.generated >= stop.min_tokens:
+            return frozenset()
+        return stop.stop_token_ids | stop.eos_token_ids
+
+    def finish_reason(self) -> FinishReason | None:
+        """Whether the last token ended the sequence, and why."""
+        stop, last = self.request.stop, self.tokens[-1]
+        if self.generated > stop.min_tokens:
+            if last in stop.eos_token_ids:
+                return FinishReason.EOS
+            if last in stop.stop_token_ids:
+                return FinishReason.STOP_TOKEN
+        if self.generated >= stop.max_tokens:
+            return FinishReason.CONTEXT if stop.context_bound else FinishReason.LENGTH
+        return None

@@ -1,0 +1,47 @@
+"""What several kinds of tests share: one tiny random GPT-2, exported once a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from support.checkpoints import export_artifact, make_checkpoint
+
+# The machine may be busy with other things: how long an example takes proves nothing.
+settings.register_profile("nextok", deadline=None)
+settings.load_profile("nextok")
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of 2 layers with GPT-2's vocabulary and a context of 128."""
+    return make_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture(scope="session")
+def artifacts(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The checkpoint exported at each precision."""
+    folder = tmp_path_factory.mktemp("artifacts")
+    return {
+        precision: export_artifact(checkpoint, folder / precision, precision)
+        for precision in ("fp32", "int8", "int4")
+    }
+
+
+@pytest.fixture(scope="session")
+def torch_logprobs(checkpoint: Path) -> Callable[[Sequence[int]], np.ndarray]:
+    """The reference: token ids to float64 log probabilities (tokens, vocabulary), by torch."""
+    import torch
+    from transformers import GPT2LMHeadModel
+
+    model = GPT2LMHeadModel.from_pretrained(checkpoint).eval()
+
+    def logprobs(ids: Sequence[int]) -> np.ndarray:
+        with torch.no_grad():
+            logits = model(torch.tensor([list(ids)])).logits[0].double()
+            return torch.log_softmax(logits, -1).numpy()
+
+    return logprobs
