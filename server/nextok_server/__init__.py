@@ -8,5 +8,3 @@ Text stands at the edges, token ids inside:
             runner                                  the only crossing outward, once a step
             service -> replies -> wire              event loop
 """
-
-__version__ = "0.1.0"

@@ -10,12 +10,13 @@ import asyncio
 import logging
 import signal
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from nextok_server import __version__, config
+from nextok_server import config
 from nextok_server.app import create_server
 from nextok_server.errors import ArtifactError
 
@@ -62,7 +63,7 @@ def _parse_flags(arguments: list[str]) -> tuple[dict[str, Any], Path | None, boo
         "2 wrong settings.",
         argument_default=argparse.SUPPRESS,
     )
-    parser.add_argument("--version", action="version", version=f"nextok-server {__version__}")
+    parser.add_argument("--version", action="version", version=f"nextok-server {version('nextok')}")
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file with settings")
     parser.add_argument("--show-config", action="store_true", help="print every setting and stop")
     for name, field in config.Config.model_fields.items():

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import fields
+from importlib.metadata import version
 
 import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from nextok.v1 import text_generation_pb2 as pb
 
-from nextok_server import __version__, replies
+from nextok.v1 import text_generation_pb2 as pb
+from nextok_server import replies
 from nextok_server.artifact import Artifact, load_artifact
 from nextok_server.config import Config
 from nextok_server.engine import Engine
@@ -180,7 +181,7 @@ def _model_info(
             max_queue=config.max_queue,
             max_streams_per_connection=config.max_streams_per_connection,
         ),
-        server_version=__version__,
+        server_version=version("nextok"),
         onnxruntime_version=runtime_version,
         threads=config.threads,
     )

@@ -9,7 +9,6 @@ from collections.abc import Sequence as Many
 
 from nextok.v1 import text_generation_pb2 as pb
 from nextok.v1 import types_pb2 as types
-
 from nextok_server.digest import completion_digest
 from nextok_server.replies import Replies
 from nextok_server.sequence import Event, FinishReason, PromptScore, Sequence, Step

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 
 from nextok.v1 import text_generation_pb2 as pb
 from nextok.v1 import types_pb2 as types
-
 from nextok_server.artifact import Artifact
 from nextok_server.sampling import Candidate
 from nextok_server.sequence import Distribution, PromptScore, Step

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from nextok.v1 import text_generation_pb2 as pb
 from nextok.v1 import types_pb2 as types
-
 from nextok_server.errors import InvalidRequest, NotOffered
 from nextok_server.sampling import SamplingParams
 from nextok_server.sequence import Outputs, StopParams
@@ -51,6 +50,16 @@ def read_token_ids(ids: Many[int], field: str, limits: Limits) -> list[int]:
         if token_id > last:
             raise InvalidRequest(f"{field}[{index}]", f"is {token_id}, the range is 0 to {last}")
     return list(ids)
+
+
+def read_detokenize(ids: Many[int], limits: Limits) -> list[int]:
+    """The tokens to turn into text: no more than a text can have."""
+    if len(ids) > limits.max_prompt_bytes:
+        raise InvalidRequest(
+            "token_ids",
+            f"has {len(ids)} entries, the limit is {limits.max_prompt_bytes} (max_prompt_bytes)",
+        )
+    return read_token_ids(ids, "token_ids", limits)
 
 
 def read_prompt(prompt: types.Prompt, field: str, limits: Limits) -> str | list[int]:

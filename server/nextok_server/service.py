@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
 import grpc
 import structlog
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
-from nextok.v1 import text_generation_pb2 as pb
 
+from nextok.v1 import text_generation_pb2 as pb
 from nextok_server import errors, replies, requests, wire
 from nextok_server.completion import Completion
 from nextok_server.runner import Runner, Stream
-from nextok_server.sequence import Request
+from nextok_server.sequence import Event, Request
 from nextok_server.tokenizer import Tokenizer
 
 SERVICE = "nextok.v1.TextGenerationService"
@@ -27,7 +27,10 @@ _log = structlog.get_logger(__name__)
 
 # Longer texts are tokenized on a thread of their own, so that the event loop goes on.
 _INLINE_BYTES = 2048
-# Unread steps with a whole vocabulary each are 0.2 MB apiece.
+# Events that one message holds at most: some 3 MB where each has a whole vocabulary.
+_EVENTS_PER_MESSAGE = 256
+_FULL_EVENTS_PER_MESSAGE = 16
+# Steps with a whole vocabulary that may be unread, at 0.2 MB apiece.
 _FULL_VOCABULARY_WINDOW = 8
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -106,7 +109,7 @@ class Service:
         self, request: pb.DetokenizeRequest, _context: Context
     ) -> pb.DetokenizeResponse:
         """Tokens to text."""
-        ids = requests.read_token_ids(request.token_ids, "token_ids", self._limits)
+        ids = requests.read_detokenize(request.token_ids, self._limits)
         text, data = self._tokenizer.decode(ids)
         tokens = replies.text_tokens(self._tokenizer.locate(ids))
         return pb.DetokenizeResponse(text=text, bytes=data, tokens=tokens)
@@ -189,12 +192,15 @@ class Service:
             )
         )
         await self._write(context, first)
+        most = _FULL_EVENTS_PER_MESSAGE if request.outputs.full else _EVENTS_PER_MESSAGE
         while not completion.finished:
-            events = await stream.read()
-            response = completion.reply(events)
-            if response.ByteSize():
-                await self._write(context, response)
-            self._runner.acknowledge(stream, len(events))
+            for events in _batched(await stream.read(), most):
+                response = completion.reply(events)
+                if response.ByteSize():
+                    await self._write(context, response)
+                self._runner.acknowledge(stream, len(events))
+                if completion.finished:
+                    break
         _log.info(
             "generated",
             prompt_tokens=len(request.prompt),
@@ -209,6 +215,11 @@ class Service:
             raise errors.ReaderTooSlow(
                 f"a message was not read within {self._write_timeout:g} s"
             ) from None
+
+
+def _batched(events: list[Event], most: int) -> Iterator[list[Event]]:
+    for start in range(0, len(events), most):
+        yield events[start : start + most]
 
 
 def method_handlers(service: Service) -> grpc.GenericRpcHandler:

@@ -81,6 +81,15 @@ async def test_prompt_logprobs_equal_torch_at_every_chunk_border(
     assert reply.steps[0].logprob == pytest.approx(expected[-1].max(), abs=1e-4)
 
 
+async def test_whole_vocabularies_of_a_long_prompt_come_in_messages_of_bounded_size(fp32_server):
+    reply = await generate(
+        fp32_server, list(range(128)), prompt_logprobs=True, full_vocabulary=True
+    )
+    assert [score.position for score in reply.prompt_logprobs] == list(range(128))
+    assert all(len(score.full_logprobs) == 50257 for score in reply.prompt_logprobs[1:])
+    assert max(message.ByteSize() for message in reply.messages) < 4 << 20
+
+
 async def test_asking_for_prompt_logprobs_does_not_change_the_steps(int8_server):
     ids = list(range(100, 230 - 30))
     plain = await generate(int8_server, ids, max_tokens=8, seed=1)

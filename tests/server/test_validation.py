@@ -203,6 +203,13 @@ async def test_a_constraint_is_unimplemented(fp32_server):
     assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
+async def test_detokenize_takes_no_more_ids_than_a_text_can_have(fp32_server):
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await fp32_server.stub.Detokenize(pb.DetokenizeRequest(token_ids=[5] * 65537))
+    expected = ("token_ids", "has 65537 entries, the limit is 65536 (max_prompt_bytes)")
+    assert violation(raised.value) == expected
+
+
 async def test_rpcs_of_later_releases_are_unimplemented(fp32_server):
     calls = (
         fp32_server.stub.Score(pb.ScoreRequest()),
