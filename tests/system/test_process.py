@@ -13,33 +13,6 @@ import pytest
 from nextok import Client
 
 
-@pytest.fixture
-def start(artifacts):
-    """Starts nextok-server on a free port; returns the process and its address."""
-    processes = []
-
-    def run(*flags):
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "nextok_server", str(artifacts["fp32"])),
-                *("--listen", "127.0.0.1:0"),
-                *flags,
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        processes.append(process)
-        line = process.stdout.readline()
-        assert line.startswith("nextok: listening on 127.0.0.1:"), process.stderr.read()
-        return process, line.split()[-1]
-
-    yield run
-    for process in processes:
-        process.kill()
-        process.communicate()
-
-
 def nextok(*arguments, target):
     return subprocess.run(
         [sys.executable, "-m", "nextok", *arguments],

@@ -24,7 +24,7 @@ _READY_SECONDS = 60.0  # loading a GPT-2 takes one or two
 _STOP_SECONDS = 30.0
 _READY_LINE = "nextok: listening on "
 # One library of each extra; where it is missing, the extra is.
-_EXTRAS = {"export": "onnxscript", "server": "onnxruntime"}
+_EXTRAS = {"export": "onnx_ir", "server": "onnxruntime"}
 
 
 def require_extra(extra: str) -> None:

@@ -1,0 +1,79 @@
+"""The same text has the same bits, whoever its neighbours are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+PRECISIONS = [("fp32", None), ("int8", 64), ("int8", 128), ("int4", 32), ("int4", 128)]
+LENGTHS = (7, 40, 1, 23, 12, 33)
+
+pytestmark = pytest.mark.parametrize(("precision", "block_size"), PRECISIONS)
+
+
+def texts() -> list[list[int]]:
+    random = np.random.default_rng(3)
+    return [random.integers(0, 512, length + 8).tolist() for length in LENGTHS]
+
+
+def alone(graph, ids: list[int], length: int, columns: int = 48) -> list[dict[str, np.ndarray]]:
+    """Prefill of one row with an idle one beside it, then eight tokens decoded."""
+    said = [graph.step([ids[:length], []], [(0, length - 1)] * 2, columns=columns)]
+    said += [graph.step([[token], []], [(0, 0)] * 2) for token in ids[length:]]
+    return [{name: value[0] for name, value in step.items()} for step in said]
+
+
+def crowd(graph, all_texts: list[list[int]], idle: set[int]) -> list[list[dict[str, np.ndarray]]]:
+    """All rows prefilled in one step, then decoded side by side but for the idle ones."""
+    rows = range(len(all_texts))
+    prompts = [ids[:length] for ids, length in zip(all_texts, LENGTHS, strict=True)]
+    first = graph.step(prompts, [(row, LENGTHS[row] - 1) for row in rows], columns=48)
+    said = [first]
+    for i in range(8):
+        chunks = [[] if row in idle else [all_texts[row][LENGTHS[row] + i]] for row in rows]
+        said.append(graph.step(chunks, [(row, 0) for row in rows]))
+    return [[{name: value[row] for name, value in step.items()} for step in said] for row in rows]
+
+
+def assert_same_bits(one, other) -> None:
+    for step, (a, b) in enumerate(zip(one, other, strict=True)):
+        for name in a:
+            np.testing.assert_array_equal(a[name], b[name], err_msg=f"{name} at step {step}")
+
+
+def test_in_a_crowd_as_alone(drive, precision, block_size):
+    crowded = crowd(drive(precision, block_size, rows=6), texts(), idle=set())
+    for ids, length, together in zip(texts(), LENGTHS, crowded, strict=True):
+        assert_same_bits(alone(drive(precision, block_size), ids, length), together)
+
+
+def test_beside_idle_rows_as_alone(drive, precision, block_size):
+    graph = drive(precision, block_size, rows=6)
+    crowded = crowd(graph, texts(), idle={1, 4})
+    for row in (0, 2, 3, 5):
+        expected = alone(drive(precision, block_size), texts()[row], LENGTHS[row])
+        assert_same_bits(expected, crowded[row])
+
+
+def test_with_more_padding_and_dirt_in_the_cache(drive, precision, block_size):
+    ids, length = texts()[3], LENGTHS[3]
+    expected = alone(drive(precision, block_size), ids, length)
+    dirty = alone(drive(precision, block_size, fill=np.nan), ids, length, columns=80)
+    assert_same_bits(expected, dirty)
+
+
+def test_with_one_thread_as_with_two(drive, precision, block_size):
+    ids, length = texts()[1], LENGTHS[1]
+    one, two = (alone(drive(precision, block_size, threads=n), ids, length) for n in (1, 2))
+    assert_same_bits(one, two)
+
+
+def test_an_idle_row_keeps_its_cache(drive, precision, block_size):
+    graph = drive(precision, block_size, fill=-7.0)
+    graph.step([texts()[0][:7], texts()[1][:40]], [(0, 6), (1, 39)], columns=48)
+    before = {name: cache[1].copy() for name, cache in graph.cache.items()}
+    graph.step([[5], []], [(0, 0)] * 2)
+    for name, cache in graph.cache.items():
+        np.testing.assert_array_equal(cache[1], before[name])
+        # Padding never reaches the cache: row 0 holds eight tokens and nothing after them.
+        assert (cache[0][:, 8:] == -7.0).all()
