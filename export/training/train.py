@@ -79,6 +79,7 @@ class BlockedCrossEntropy(torch.autograd.Function):
         targets: torch.Tensor,
         log_count: torch.Tensor,
     ) -> torch.Tensor:
+        """The mean loss; keeps both gradients for `backward`."""
         n = hidden.shape[0]
         hidden_grad = torch.empty(hidden.shape, dtype=torch.bfloat16)
         weight_grad = torch.zeros(weight.shape, dtype=torch.float32)
@@ -98,6 +99,7 @@ class BlockedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """The gradients made in `forward`, scaled."""
         hidden_grad, weight_grad = ctx.saved_tensors
         return hidden_grad * grad_outputs[0], weight_grad * grad_outputs[0], None, None
 

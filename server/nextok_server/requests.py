@@ -145,11 +145,19 @@ def read_stop_params(
             f"has {len(ids)} entries, the limit is {limits.max_stop_token_ids} "
             "(max_stop_token_ids)",
         )
+    stop_token_ids = frozenset(read_token_ids(ids, f"{field}.stop_token_ids", limits))
+    eos_token_ids = frozenset() if message.ignore_eos else frozenset(eos)
+    if message.min_tokens and len(stop_token_ids | eos_token_ids) == limits.vocabulary_size:
+        raise InvalidRequest(
+            f"{field}.min_tokens",
+            f"is {message.min_tokens}, the range is 0 to 0 where every token of the vocabulary "
+            "ends the completion",
+        )
     return StopParams(
         max_tokens=max_tokens,
         min_tokens=message.min_tokens,
-        stop_token_ids=frozenset(read_token_ids(ids, f"{field}.stop_token_ids", limits)),
-        eos_token_ids=frozenset() if message.ignore_eos else frozenset(eos),
+        stop_token_ids=stop_token_ids,
+        eos_token_ids=eos_token_ids,
         context_bound=max_tokens < wanted or not message.HasField("max_tokens"),
     )
 
