@@ -17,8 +17,11 @@ settings.load_profile("nextok")
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of 2 layers with GPT-2's vocabulary and a context of 128."""
-    return make_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+    """A checkpoint of 2 layers with GPT-2's vocabulary and a context of 128.
+
+    Wide enough for the export to round activations at int8 and int4, as it does for real ones.
+    """
+    return make_checkpoint(tmp_path_factory.mktemp("checkpoint"), width=256, heads=4)
 
 
 @pytest.fixture(scope="session")

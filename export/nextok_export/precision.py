@@ -6,6 +6,14 @@ from typing import Final, Self
 from nextok_export.errors import UsageError
 from nextok_export.quantize import BLOCK_SIZES
 
+NARROW: Final = 256
+"""Width below which a model's layers are so small that int8 would only cost exactness.
+
+Their matrices stay in the processor's cache as they are, and its sums are too short for rounding
+errors to average out. Measured on the bundled checkpoint, of width 160, with layers at int8: the
+same top token at 97.6 % of the positions with blocks of 32, at 98.1 % with blocks of 16.
+"""
+
 BITS: Final[dict[str, int | None]] = {"fp32": None, "int8": 8, "int4": 4}
 
 
@@ -31,10 +39,13 @@ class Precision:
     Attributes:
         name: fp32, int8 or int4.
         block_size: weights that share one scale; None at fp32.
+        float_layers: whether the layers' products stay in float32, and only the embedding and
+            the head are quantized.
     """
 
     name: str
     block_size: int | None
+    float_layers: bool = False
 
     @classmethod
     def choose(cls, name: str, block_size: int | None = None, *, width: int) -> Self:
@@ -44,18 +55,23 @@ class Precision:
             name: fp32, int8 or int4.
             block_size: weights that share one scale; None takes the default: 32 at int4, where
                 the certificate gains most by it; at int8 64, which is as fast as larger blocks,
-                or 32 where 64 does not divide the width and would be padded.
-            width: size of the model's residual stream.
+                or 32 where 64 does not divide the width and would be padded; 16 for a narrow
+                model at either.
+            width: size of the model's residual stream. Below NARROW, int8 leaves the layers in
+                float32.
         """
         check_options(name, block_size)
-        if block_size is None and BITS[name] is not None:
-            block_size = 64 if name == "int8" and width % 64 == 0 else 32
-        return cls(name, block_size)
+        if BITS[name] is None:
+            return cls(name, None)
+        narrow = width < NARROW
+        if block_size is None:
+            block_size = 16 if narrow else 64 if name == "int8" and width % 64 == 0 else 32
+        return cls(name, block_size, float_layers=narrow and name == "int8")
 
     @property
     def bits(self) -> int | None:
-        """Bits of a weight in the layers' products; None at fp32."""
-        return BITS[self.name]
+        """Bits of a weight in the layers' products; None for float32."""
+        return None if self.float_layers else BITS[self.name]
 
     @property
     def vocabulary_bits(self) -> int | None:
@@ -65,12 +81,12 @@ class Precision:
         model of 6 layers and width 160, int4 layers with a head of 4 bits gave a mean KL of 0.70,
         with one of 8 bits 0.50.
         """
-        return None if self.bits is None else 8
+        return None if BITS[self.name] is None else 8
 
     @property
     def approximate(self) -> bool:
         """Whether the probabilities differ from the checkpoint's by more than float32 rounding."""
-        return self.bits is not None
+        return BITS[self.name] is not None
 
     def __str__(self) -> str:
         return self.name if self.block_size is None else f"{self.name}, blocks of {self.block_size}"

@@ -77,9 +77,25 @@ def test_onnxruntime_reads_the_blocks_as_we_do(tmp_path, bits, columns, block_si
 
 @pytest.mark.parametrize(
     ("name", "width", "expected"),
-    [("fp32", 768, None), ("int8", 768, 64), ("int8", 160, 32), ("int4", 768, 32)],
+    [
+        ("fp32", 768, None),
+        ("int8", 768, 64),
+        ("int8", 320, 64),
+        ("int8", 288, 32),
+        ("int8", 160, 16),
+        ("int4", 768, 32),
+    ],
 )
 def test_blocks_are_as_large_as_the_precision_and_the_width_allow(name, width, expected):
     assert Precision.choose(name, width=width).block_size == expected
     if expected is not None:
         assert Precision.choose(name, 128, width=width).block_size == 128
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "bits"), [("int8", 255, None), ("int8", 256, 8), ("int4", 255, 4)]
+)
+def test_int8_leaves_the_layers_of_a_narrow_model_in_float32(name, width, bits):
+    precision = Precision.choose(name, width=width)
+    assert (precision.bits, precision.vocabulary_bits) == (bits, 8)
+    assert precision.approximate

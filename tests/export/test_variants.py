@@ -115,9 +115,11 @@ def test_weights_beyond_one_file_lie_beside_the_graph(tmp_path, load, driver):
 def test_embedding_and_head_share_one_table(tmp_path, make_graph):
     import onnx
 
-    for precision in ("fp32", "int8"):
+    for precision, block in (("fp32", None), ("int8", 32)):
         tied, untied = (
-            make_graph(small(tmp_path / f"{precision}{tie}", tie_word_embeddings=tie), precision)
+            make_graph(
+                small(tmp_path / f"{precision}{tie}", tie_word_embeddings=tie), precision, block
+            )
             for tie in (True, False)
         )
         large = [
