@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: install generate demo test lint constraints clean
+.PHONY: install generate demo test lint bench pictures constraints clean
 
 install: $(READY) ## The virtual environment, with everything pinned.
 
@@ -29,6 +29,12 @@ lint: $(READY) ## Style, types, and the wire contract.
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf format --diff --exit-code
+
+bench: $(READY) ## One stream against optimum, 32 streams against one; see README, Speed.
+	$(BIN)/python bench/decode_rate.py --json bench/results.json
+
+pictures: $(READY) ## The terminal picture in README.
+	$(BIN)/python docs/make_pictures.py
 
 constraints: $(READY) ## Pins what is installed now.
 	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt

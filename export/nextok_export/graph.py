@@ -10,6 +10,7 @@ H heads, D size of a head, C capacity of the cache, V vocabulary, K candidates.
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
 import onnx_ir as ir
 
 from nextok_export.activations import ACTIVATIONS
@@ -92,11 +93,10 @@ def _probabilities(
     g.output("top_logprobs", top_logprobs, ir.DataType.FLOAT, ["R", k])
     g.output("top_ids", top_ids, ir.DataType.INT64, ["R", k])
 
-    # A dot product: ReduceSum and Exp would round by where a row begins in memory.
-    probabilities = g.op("Reshape", g.op("Softmax", logits, axis=-1), g.integers(0, 1, -1))
-    values = g.op("Reshape", logprobs, g.integers(0, 1, -1))  # [R, 1, V]
-    dot = g.op("FusedMatMul", probabilities, values, domain=MICROSOFT, transB=1, alpha=-1.0)
-    entropy = g.op("Reshape", dot, g.integers(-1))
+    # Summed by a product with -1s: ReduceSum would round by where a row begins in memory.
+    terms = g.op("Mul", g.op("Softmax", logits, axis=-1), logprobs)
+    minus = g.weight("minus_one", np.full((vocabulary, 1), -1, np.float32))
+    entropy = g.op("Reshape", g.op("MatMul", terms, minus), g.integers(-1))
     g.output("entropy", entropy, ir.DataType.FLOAT, row)
 
     logit_max = g.op("ReduceMax", logits, vocabulary_axis, keepdims=0)

@@ -34,6 +34,8 @@ def main() -> None:
             print(f"{name} = {value}  ({origins[name]})")
         return
     _set_up_logging(settings)
+    # A step that is done should not wait 5 ms, the default, for the event loop to let go.
+    sys.setswitchinterval(0.0005)
     try:
         asyncio.run(_serve(settings))
     except (ArtifactError, OSError) as error:

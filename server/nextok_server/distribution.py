@@ -18,9 +18,9 @@ from nextok_server.sampling import (
     Row,
     SamplingParams,
     candidates,
+    draw,
     filter_row,
     needs_occurrences,
-    sample,
     top_candidates,
 )
 from nextok_server.sequence import Distribution, Outputs, PromptScore, Sequence, Step
@@ -46,11 +46,11 @@ def advance(sequence: Sequence, outputs: Distributions, index: int) -> Step:
         banned=np.array(sorted(banned), np.int64) if banned else None,
     )
     forced = sequence.next_forced
-    if forced is None:
-        token = sample(row, params, filtered, position=len(sequence.tokens))
-    else:
-        token = candidates(row, filtered, [forced])[0]
+    token_id = draw(params, filtered, len(sequence.tokens)) if forced is None else forced
     distribution = _describe(row, filtered, request.outputs, float(outputs.entropy[index]))
+    # Mostly it is among the likeliest, and has been described with them.
+    described = (candidate for candidate in distribution.top if candidate.token_id == token_id)
+    token = next(described, None) or candidates(row, filtered, [token_id])[0]
     number = sequence.generated
     sequence.tokens.append(token.token_id)
     finish = sequence.finish_reason()
@@ -83,10 +83,11 @@ def _row(outputs: Distributions, index: int, params: SamplingParams) -> Row:
 
 
 def _describe(row: Row, filtered: Filtered, wanted: Outputs, entropy: float) -> Distribution:
-    top_mass = float(np.exp(row.top_logprobs[: wanted.top].astype(np.float64)).sum())
     top = row.top_logprobs
+    listed = top_candidates(row, filtered, wanted.top) if wanted.top else []
+    top_mass = math.fsum(math.exp(candidate.logprob) for candidate in listed)
     return Distribution(
-        top=top_candidates(row, filtered, wanted.top) if wanted.top else [],
+        top=listed,
         chosen=candidates(row, filtered, wanted.token_ids) if wanted.token_ids else [],
         entropy=entropy,
         top_mass=min(1.0, top_mass),

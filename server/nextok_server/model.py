@@ -84,6 +84,9 @@ class Model:
         self.capacity = artifact.context_length + chunk
         self._artifact = artifact
         self._session = self._open(artifact, threads, spinning)
+        # Without this, what no bound output depends on is computed all the same.
+        self._run_options = ort.RunOptions()
+        self._run_options.only_execute_path_to_fetches = True
         rows = max(self.slots, chunk)
         k, vocabulary = artifact.top_k, artifact.vocabulary_size
         cache_shape = (self.slots, artifact.heads, self.capacity, artifact.head_dim)
@@ -218,7 +221,7 @@ class Model:
                 self._bindings.popitem(last=False)
         else:
             self._bindings.move_to_end(key)
-        self._session.run_with_iobinding(binding)
+        self._session.run_with_iobinding(binding, self._run_options)
 
     def _bind(self, first: int, rows: int, length: int, wanted: int, outputs: int) -> ort.IOBinding:
         """Binds every buffer by address, for one combination of shapes."""

@@ -34,6 +34,7 @@ __all__ = [
     "Row",
     "SamplingParams",
     "candidates",
+    "draw",
     "filter_row",
     "inverse_temperature",
     "needs_occurrences",
@@ -164,13 +165,17 @@ def filter_row(
     return Filtered(logits, inverse, cut, ids[:kept], values[:kept], has_tail)
 
 
+def draw(params: SamplingParams, filtered: Filtered, position: int, stream: int = 0) -> int:
+    """The token that belongs to the seed, the position and the stream."""
+    # A greedy request keeps one token: the draw has no say.
+    return filtered.draw(0.0 if params.greedy else uniform(params.seed, position, stream))
+
+
 def sample(
     row: Row, params: SamplingParams, filtered: Filtered, position: int, stream: int = 0
 ) -> Candidate:
-    """Draws the token that belongs to the seed, the position and the stream."""
-    # A greedy request keeps one token: the draw has no say.
-    u = 0.0 if params.greedy else uniform(params.seed, position, stream)
-    return candidates(row, filtered, [filtered.draw(u)])[0]
+    """Draws a token and describes it."""
+    return candidates(row, filtered, [draw(params, filtered, position, stream)])[0]
 
 
 def candidates(row: Row, filtered: Filtered, ids: Sequence[int]) -> list[Candidate]:
