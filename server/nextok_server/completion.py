@@ -49,6 +49,11 @@ class Completion:
         self._first_at = self._last_at = 0.0
         self.finished = False
 
+    @property
+    def tokens(self) -> int:
+        """How many tokens it has; the engine may be ahead of a stop string."""
+        return len(self._ids)
+
     def reply(self, events: list[Event]) -> pb.GenerateResponse:
         """What to send for some events; after the last one `finished` is set."""
         response = pb.GenerateResponse()

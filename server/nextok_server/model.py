@@ -204,7 +204,7 @@ class Model:
         inputs["logits_index"][:rows] = chunk.wanted[-1] if wanted else 0
         inputs["logits_index"][:wanted] = chunk.wanted
         inputs["inverse_temperature"][:rows] = inverse_temperature
-        outputs = int(wanted > 0) | logit_max << 1 | temperature_mass << 2
+        outputs = 1 | logit_max << 1 | temperature_mass << 2 if wanted else 0
         self._run(chunk.slot, 1, padded, rows, outputs)
         return self._views(wanted)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc
 import structlog
@@ -35,7 +35,6 @@ _FULL_VOCABULARY_WINDOW = 8
 
 Context = grpc.aio.ServicerContext[Any, Any]
 _Handler = Callable[["Service", Any, Context], Awaitable[Any]]
-_T = TypeVar("_T")
 
 
 def _rpc(method: _Handler) -> _Handler:
@@ -204,7 +203,7 @@ class Service:
         _log.info(
             "generated",
             prompt_tokens=len(request.prompt),
-            completion_tokens=stream.sequence.generated,
+            completion_tokens=completion.tokens,
         )
 
     async def _write(self, context: Context, message: Message) -> None:
