@@ -31,9 +31,16 @@ def run(
     block_size: Annotated[
         int | None,
         typer.Option(
-            help="Weights that share one scale: 16, 32, 64, 128 or 256. Fewer are more exact, "
-            "more are smaller.",
-            show_default="64 or 32, by precision and width",
+            help="Weights that share one scale: 16, 32, 64, 128 or 256; at int8 also 0, all "
+            "weights of an output. Fewer are more exact; 0 is the fastest.",
+            show_default="by precision and width",
+        ),
+    ] = None,
+    cache: Annotated[
+        str | None,
+        typer.Option(
+            help="What keys and values are kept in: float32 or int8, a quarter of the memory.",
+            show_default="by precision and width",
         ),
     ] = None,
     keep_reference: Annotated[
@@ -59,6 +66,7 @@ def run(
             out,
             precision=precision,
             block_size=block_size,
+            cache=cache,
             keep_reference=keep_reference,
             name=name,
             force=force,

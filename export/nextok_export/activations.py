@@ -14,14 +14,16 @@ class Activation:
         operator: its name.
         domain: its domain.
         attributes: its attributes.
+        takes_bias: whether it adds a bias itself, as its second input.
     """
 
     operator: str
     domain: str = ""
     attributes: dict[str, float] = field(default_factory=dict)
+    takes_bias: bool = False
 
 
-_TANH_GELU: Final = Activation("FastGelu", MICROSOFT)
+_TANH_GELU: Final = Activation("FastGelu", MICROSOFT, takes_bias=True)
 _ERF_GELU: Final = Activation("Gelu", MICROSOFT)
 _SILU: Final = Activation("QuickGelu", MICROSOFT, {"alpha": 1.0})
 

@@ -21,7 +21,7 @@ from nextok_export.checkpoint import Checkpoint
 from nextok_export.errors import ArtifactError, UsageError
 from nextok_export.graph import INPUTS, MINIMUM_ONNXRUNTIME, OUTPUTS, TOP_K
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 MANIFEST: Final = "manifest.json"
 _TOOLS: Final = (
     "nextok",
@@ -98,6 +98,8 @@ def write_manifest(
         "eos_token_ids": list(checkpoint.eos_token_ids),
         "precision": certificate.precision.name,
         "block_size": certificate.precision.block_size,
+        "cache": certificate.precision.cache,
+        "row_multiple": certificate.precision.row_multiple,
         "top_k": min(TOP_K, a.vocabulary_size),
         "graph": {
             "inputs": [*INPUTS, "past_key_values.{i}.key", "past_key_values.{i}.value"],

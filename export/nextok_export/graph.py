@@ -7,16 +7,16 @@ Letters of shapes: B rows, S columns of the longest chunk, R wanted positions, W
 H heads, D size of a head, C capacity of the cache, V vocabulary, K candidates.
 """
 
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import onnx_ir as ir
 
 from nextok_export.activations import ACTIVATIONS
+from nextok_export.calibration import CacheScales
 from nextok_export.checkpoint import Checkpoint
 from nextok_export.precision import Precision
-from nextok_export.quantize import Blocks, FloatArray, quantize
+from nextok_export.products import BlockStorage, FloatStorage, RowStorage, Storage
 from nextok_export.tape import MICROSOFT, Graph
 
 INPUTS: Final = (
@@ -41,12 +41,15 @@ MINIMUM_ONNXRUNTIME: Final = "1.32.0"
 """The first release whose GroupQueryAttention takes query_seqlens."""
 
 
-def build(checkpoint: Checkpoint, precision: Precision) -> ir.Model:
+def build(
+    checkpoint: Checkpoint, precision: Precision, cache_scales: CacheScales | None = None
+) -> ir.Model:
     """Writes the serving graph of a checkpoint.
 
     Args:
         checkpoint: sizes and weights.
         precision: how the weights are stored.
+        cache_scales: steps of an int8 cache; None for a float32 one.
 
     Returns:
         The model, its weights inside.
@@ -61,15 +64,17 @@ def build(checkpoint: Checkpoint, precision: Precision) -> ir.Model:
     wanted = g.input("logits_index", ir.DataType.INT64, ["R"])
     inverse_temperature = g.input("inverse_temperature", ir.DataType.FLOAT, ["R", 1])
 
-    page = _Page(g, checkpoint, precision)
+    page = _Page(g, checkpoint, precision, cache_scales)
     places = g.op("Gather", page.weight("wpe.weight"), positions)
     hidden, residual = page.layer_norm("h.0.ln_1", page.embedding(ids), places)
     for i in range(a.layers):
         attended = page.attention(i, hidden, held, bound, chunk)
-        hidden, residual = page.layer_norm(f"h.{i}.ln_2", residual, attended)
+        hidden, residual = page.layer_norm(
+            f"h.{i}.ln_2", residual, attended, f"h.{i}.attn.c_proj.bias"
+        )
         changed = page.mlp(i, hidden)
         following = f"h.{i + 1}.ln_1" if i + 1 < a.layers else "ln_f"
-        hidden, residual = page.layer_norm(following, residual, changed)
+        hidden, residual = page.layer_norm(following, residual, changed, f"h.{i}.mlp.c_proj.bias")
     rows = g.op("Reshape", hidden, g.integers(-1, a.width))  # [B * S, W]
     logits = page.head(g.op("Gather", rows, wanted))  # [R, V]
     _probabilities(g, logits, inverse_temperature, a.vocabulary_size)
@@ -109,147 +114,125 @@ def _probabilities(
     g.output("temperature_mass", mass, ir.DataType.FLOAT, row)
 
 
-@dataclass
 class _Page:
     """The parts of GPT-2, each appended to the graph with its weights."""
 
-    g: Graph
-    checkpoint: Checkpoint
-    precision: Precision
-
-    def __post_init__(self) -> None:
-        self._tables: dict[str, Blocks] = {}
+    def __init__(
+        self,
+        g: Graph,
+        checkpoint: Checkpoint,
+        precision: Precision,
+        cache_scales: CacheScales | None,
+    ) -> None:
+        self._g = g
+        self._checkpoint = checkpoint
+        self._layers = _storage(g, precision.layer_bits, precision.block_size)
+        self._vocabulary = _storage(g, precision.vocabulary_bits, precision.vocabulary_block_size)
+        self._cache_scales = cache_scales
+        self._cache_type = ir.DataType.INT8 if cache_scales else ir.DataType.FLOAT
+        a = checkpoint.architecture
+        self._cache_shape: list[int | str] = ["B", a.heads, "C", a.head_dim]
         self._presents: list[tuple[str, ir.Value]] = []
-        self._cache_shape: list[int | str] = [
-            "B",
-            self.checkpoint.architecture.heads,
-            "C",
-            self.checkpoint.architecture.head_dim,
-        ]
 
     def weight(self, name: str) -> ir.Value:
         """A tensor of the checkpoint, as it is."""
-        return self.g.weight(name, self.checkpoint.tensor(name))
+        return self._g.weight(name, self._checkpoint.tensor(name))
 
     def layer_norm(
-        self, name: str, residual: ir.Value, change: ir.Value
+        self, name: str, residual: ir.Value, change: ir.Value, bias: str | None = None
     ) -> tuple[ir.Value, ir.Value]:
-        """Adds a change to the residual stream. Returns the sum, normalized and as it is."""
-        normalized, _, _, total = self.g.ops(
+        """Adds a change and its bias to the residual stream.
+
+        Returns:
+            The sum, normalized and as it is.
+        """
+        normalized, _, _, total = self._g.ops(
             4,
             "SkipLayerNormalization",
             residual,
             change,
             self.weight(f"{name}.weight"),
             self.weight(f"{name}.bias"),
+            *((self.weight(bias),) if bias is not None else ()),
             domain=MICROSOFT,
-            epsilon=self.checkpoint.architecture.epsilon,
+            epsilon=self._checkpoint.architecture.epsilon,
         )
         return normalized, total
 
     def attention(
         self, i: int, hidden: ir.Value, held: ir.Value, bound: ir.Value, chunk: ir.Value
     ) -> ir.Value:
-        """Causal attention of layer i over its cache: [B, S, W] to [B, S, W].
+        """Causal attention of layer i over its cache, without the last bias.
 
         The first product gives query, key and value side by side, which GroupQueryAttention
-        takes as they are.
+        takes as they are. Shapes: [B, S, W] to [B, S, W].
         """
-        a = self.checkpoint.architecture
-        packed = self.linear(f"h.{i}.attn.c_attn", hidden)  # [B, S, 3 * W]
+        a = self._checkpoint.architecture
+        bias = self.weight(f"h.{i}.attn.c_attn.bias")
+        packed = self._linear(f"h.{i}.attn.c_attn", hidden, bias)  # [B, S, 3 * W]
         past = [
-            self.g.input(f"past_key_values.{i}.{part}", ir.DataType.FLOAT, self._cache_shape)
+            self._g.input(f"past_key_values.{i}.{part}", self._cache_type, self._cache_shape)
             for part in ("key", "value")
         ]
-        unused: list[ir.Value | None] = [None] * 9
-        attended, *present = self.g.ops(
+        scales, attributes = self._cache_quantization(i)
+        unused: list[ir.Value | None] = [None] * 5
+        attended, *present = self._g.ops(
             3,
             "GroupQueryAttention",
-            *(packed, None, None, *past, held, bound, *unused, chunk),
+            *(packed, None, None, *past, held, bound, *unused, *scales, None, None, chunk),
             domain=MICROSOFT,
             num_heads=a.heads,
             kv_num_heads=a.heads,
             scale=a.attention_scales[i],
+            **attributes,
         )
         self._presents += zip((f"present.{i}.key", f"present.{i}.value"), present, strict=True)
-        return self.linear(f"h.{i}.attn.c_proj", attended)
+        return self._linear(f"h.{i}.attn.c_proj", attended)
+
+    def _cache_quantization(
+        self, i: int
+    ) -> tuple[list[ir.Value | None], dict[str, int | float | str]]:
+        """Scales of keys and values, and what tells the operator of them."""
+        if self._cache_scales is None:
+            return [None, None], {}
+        scales: list[ir.Value | None] = [
+            self._g.weight(f"h.{i}.attn.{part}_scale", scale)
+            for part, scale in zip(("key", "value"), self._cache_scales[i], strict=True)
+        ]
+        kind = "PER_CHANNEL"
+        return scales, {"k_quant_type": kind, "v_quant_type": kind, "kv_cache_bit_width": 8}
 
     def presents(self) -> None:
         """Declares the caches after the step as outputs."""
         for name, value in self._presents:
-            self.g.output(name, value, ir.DataType.FLOAT, self._cache_shape)
+            self._g.output(name, value, self._cache_type, self._cache_shape)
 
     def mlp(self, i: int, hidden: ir.Value) -> ir.Value:
-        """The two products of layer i with the activation between: [B, S, W] to [B, S, W]."""
-        act = ACTIVATIONS[self.checkpoint.architecture.activation]
-        inner = self.linear(f"h.{i}.mlp.c_fc", hidden)
-        active = self.g.op(act.operator, inner, domain=act.domain, **act.attributes)
-        return self.linear(f"h.{i}.mlp.c_proj", active)
-
-    def linear(self, name: str, x: ir.Value) -> ir.Value:
-        """`x @ weight + bias`; the checkpoint stores these weights as [in, out]."""
-        bias = self.weight(f"{name}.bias")
-        bits = self.precision.bits
-        if bits is None:
-            return self.g.op("Add", self.g.op("MatMul", x, self.weight(f"{name}.weight")), bias)
-        weight = self.checkpoint.tensor(f"{name}.weight").T
-        return self._product(x, name, self._quantize(weight, bits), bias)
+        """The two products of layer i, without the last bias: [B, S, W] to [B, S, W]."""
+        act = ACTIVATIONS[self._checkpoint.architecture.activation]
+        name, bias = f"h.{i}.mlp.c_fc", self.weight(f"h.{i}.mlp.c_fc.bias")
+        if act.takes_bias:
+            inner = [self._linear(name, hidden), bias]
+        else:
+            inner = [self._linear(name, hidden, bias)]
+        active = self._g.op(act.operator, *inner, domain=act.domain, **act.attributes)
+        return self._linear(f"h.{i}.mlp.c_proj", active)
 
     def embedding(self, ids: ir.Value) -> ir.Value:
         """Token ids [B, S] to vectors [B, S, W]."""
-        width, bits = self.checkpoint.architecture.width, self.precision.vocabulary_bits
-        if bits is None:
-            return self.g.op("Gather", self.weight("wte.weight"), ids)
-        blocks = self._table("wte", bits)
-        padded = blocks.scales.shape[1] * blocks.block_size
-        # The three axes are those that the head's product wants, so that both share the values.
-        vectors = self.g.op(
-            "GatherBlockQuantized",
-            self.g.weight("wte.values", blocks.values),
-            ids,
-            self.g.weight("wte.scales_3d", blocks.scales[..., None]),
-            domain=MICROSOFT,
-            gather_axis=0,
-            quantize_axis=2,
-            block_size=blocks.block_size,
-            bits=bits,
-        )  # [B, S, blocks, block_size]
-        flat = self.g.op("Reshape", vectors, self.g.integers(0, 0, padded))
-        if padded == width:
-            return flat
-        start, end, axis = self.g.integers(0), self.g.integers(width), self.g.integers(2)
-        return self.g.op("Slice", flat, start, end, axis)
+        return self._vocabulary.embedding(ids, "wte", self._checkpoint.tensor("wte.weight"))
 
     def head(self, x: ir.Value) -> ir.Value:
         """The wanted positions' vectors [R, W] to logits [R, V]."""
-        name = "wte" if self.checkpoint.architecture.tied else "lm_head"
-        bits = self.precision.vocabulary_bits
-        if bits is None:
-            return self.g.op("Gemm", x, self.weight(f"{name}.weight"), transB=1)
-        return self._product(x, name, self._table(name, bits), None)
+        name = "wte" if self._checkpoint.architecture.tied else "lm_head"
+        return self._vocabulary.head(x, name, self._checkpoint.tensor(f"{name}.weight"))
 
-    def _table(self, name: str, bits: int) -> Blocks:
-        """Quantizes a table over the vocabulary, once if embedding and head share it."""
-        if name not in self._tables:
-            self._tables[name] = self._quantize(self.checkpoint.tensor(f"{name}.weight"), bits)
-        return self._tables[name]
+    def _linear(self, name: str, x: ir.Value, bias: ir.Value | None = None) -> ir.Value:
+        """A product; the checkpoint stores these weights as [in, out]."""
+        return self._layers.linear(x, name, self._checkpoint.tensor(f"{name}.weight").T, bias)
 
-    def _quantize(self, matrix: FloatArray, bits: int) -> Blocks:
-        assert self.precision.block_size is not None
-        return quantize(matrix, bits=bits, block_size=self.precision.block_size)
 
-    def _product(self, x: ir.Value, name: str, weight: Blocks, bias: ir.Value | None) -> ir.Value:
-        """`x @ weight.T + bias`, x rounded to int8 block by block on its way in."""
-        return self.g.op(
-            "MatMulNBits",
-            x,
-            self.g.weight(f"{name}.values", weight.values),
-            self.g.weight(f"{name}.scales", weight.scales),
-            *((None, None, bias) if bias is not None else ()),
-            domain=MICROSOFT,
-            K=weight.columns,
-            N=weight.values.shape[0],
-            bits=weight.bits,
-            block_size=weight.block_size,
-            accuracy_level=4,
-        )
+def _storage(g: Graph, bits: int | None, block_size: int | None) -> Storage:
+    if bits is None:
+        return FloatStorage(g)
+    return BlockStorage(g, bits, block_size) if block_size else RowStorage(g)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from nextok_export.artifact import check_place, staged, write_json, write_manifest
+from nextok_export.calibration import CacheScales, cache_scales
 from nextok_export.certificate import POSITIONS, Certificate, References, certify
 from nextok_export.checkpoint import Checkpoint, open_checkpoint
 from nextok_export.errors import UsageError
@@ -18,6 +19,7 @@ from nextok_export.reference import export_reference, load_model
 from nextok_export.report import Report, size
 from nextok_export.source import locate
 from nextok_export.tape import load, save
+from nextok_export.texts import calibration_texts
 from nextok_export.tokenizer import load_tokenizer
 
 DEFAULT_PRECISION: Final = "int8"
@@ -44,6 +46,7 @@ def export(
     *,
     precision: str = DEFAULT_PRECISION,
     block_size: int | None = None,
+    cache: str | None = None,
     keep_reference: bool = False,
     name: str | None = None,
     force: bool = False,
@@ -56,7 +59,9 @@ def export(
         model: `demo`, a checkpoint's folder, or a hub id.
         out: where to write the artifact; must be absent or empty.
         precision: fp32, int8 or int4.
-        block_size: weights that share one scale; None takes the precision's default.
+        block_size: weights that share one scale, 0 for all of an output; None takes the
+            precision's default.
+        cache: what keys and values are kept in, float32 or int8; None takes the default.
         keep_reference: whether optimum's portable graph is kept, as reference.onnx.
         name: the model's name; None takes it from `model`.
         force: whether an artifact that is there already is replaced.
@@ -73,7 +78,7 @@ def export(
             written.
         ArtifactError: a file could not be written.
     """
-    check_options(precision, block_size)
+    check_options(precision, block_size, cache)
     report, out = report or Report(), Path(out).absolute()
     if positions < 1:
         raise UsageError(f"positions is {positions}; allowed: at least 1")
@@ -81,12 +86,16 @@ def export(
     with report.stage("Checkpoint") as stage:
         source = locate(str(model))
         checkpoint = open_checkpoint(source.folder)
-        chosen = Precision.choose(precision, block_size, width=checkpoint.architecture.width)
+        width = checkpoint.architecture.width
+        chosen = Precision.choose(precision, block_size, cache, width=width)
         tokenizer = load_tokenizer(source.folder, checkpoint.architecture.vocabulary_size)
         stage.done(_describe(checkpoint))
     with staged(out) as folder:
         references = _reference(checkpoint, folder, report, keep_reference)
-        _graph(checkpoint, chosen, folder, report)
+        scales = (
+            _cache_scales(checkpoint, references, tokenizer, report) if chosen.int8_cache else None
+        )
+        _graph(checkpoint, chosen, scales, folder, report)
         certificate = _certificate(
             checkpoint, chosen, folder, references, tokenizer, positions, report
         )
@@ -122,10 +131,27 @@ def _reference(checkpoint: Checkpoint, folder: Path, report: Report, keep: bool)
     return References(model, path)
 
 
-def _graph(checkpoint: Checkpoint, precision: Precision, folder: Path, report: Report) -> None:
+def _cache_scales(
+    checkpoint: Checkpoint, references: References, tokenizer: Any, report: Report
+) -> CacheScales:
+    with report.stage("Calibration") as stage:
+        a = checkpoint.architecture
+        texts = calibration_texts(tokenizer, a.vocabulary_size, a.context_length)
+        scales = cache_scales(references.model, texts)
+        stage.done(f"steps of an int8 cache, from {sum(map(len, texts)):,} tokens")
+    return scales
+
+
+def _graph(
+    checkpoint: Checkpoint,
+    precision: Precision,
+    scales: CacheScales | None,
+    folder: Path,
+    report: Report,
+) -> None:
     with report.stage("Graph") as stage:
         stage.tell(f"writing GPT-2 in {precision}")
-        model = build(checkpoint, precision)
+        model = build(checkpoint, precision, scales)
         save(model, folder / "model.onnx")
         stored = sum(file.stat().st_size for file in folder.glob("model.onnx*"))
         stage.done(f"{len(model.graph)} nodes, {precision}, {size(stored)}")

@@ -1,9 +1,9 @@
-"""Weights in blocks of few bits.
+"""Weights in few bits, in blocks or in whole rows.
 
 Knows the arithmetic and the layout that ONNX Runtime's MatMulNBits and GatherBlockQuantized
 read. Knows nothing of models or graphs.
 
-The scheme is symmetric: a block of consecutive weights of one output shares one scale, and a
+Blocks are symmetric: a block of consecutive weights of one output shares one scale, and a
 stored value q stands for `(q - zero) * scale` with zero = 2^(bits - 1). The scale is chosen so
 that the weight of largest magnitude falls on q = 0, the end of the range that reaches one step
 further; it may therefore be negative.
@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float32]
 ByteArray = npt.NDArray[np.uint8]
+SignedArray = npt.NDArray[np.int8]
 
 BLOCK_SIZES: Final = (16, 32, 64, 128, 256)
 """Block sizes that ONNX Runtime's CPU kernels take."""
@@ -46,6 +47,31 @@ class Blocks:
     def block_size(self) -> int:
         """Weights that share one scale."""
         return int(self.values.shape[2]) * 8 // self.bits
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A matrix [rows, columns] of 8 bits; a value q stands for `q * scale`.
+
+    Attributes:
+        values: int8 [rows, columns], -127 to 127.
+        scales: float32 [rows].
+    """
+
+    values: SignedArray
+    scales: FloatArray
+
+
+def quantize_rows(matrix: FloatArray) -> Rows:
+    """Rounds a matrix [rows, columns] to 8 bits, with one scale a row."""
+    largest = np.maximum(matrix.max(axis=1), -matrix.min(axis=1))
+    scales = (largest / np.float32(127)).astype(np.float32)
+    inverse = np.divide(1.0, scales, out=np.zeros_like(scales), where=scales != 0)
+    values = np.empty(matrix.shape, np.int8)
+    for start in range(0, len(matrix), _ROWS_AT_A_TIME):
+        part = slice(start, start + _ROWS_AT_A_TIME)
+        values[part] = np.clip(np.rint(matrix[part] * inverse[part, None]), -127, 127)
+    return Rows(values, scales)
 
 
 def quantize(matrix: FloatArray, *, bits: int, block_size: int) -> Blocks:

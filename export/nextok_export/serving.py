@@ -25,6 +25,8 @@ def open_session(path: Path) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Some processors' fast products of bytes overflow: this takes slower ones with the same sums.
+    options.add_session_config_entry("session.x64quantprecision", "1")
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
@@ -45,7 +47,7 @@ class ServingGraph:
         self._capacity = architecture.context_length + chunk
         shape = (rows, architecture.heads, self._capacity, architecture.head_dim)
         self._cache = {
-            entry.name: np.zeros(shape, np.float32)
+            entry.name: np.zeros(shape, np.int8 if "int8" in entry.type else np.float32)
             for entry in self._session.get_inputs()
             if entry.name.startswith("past_key_values.")
         }
@@ -95,7 +97,7 @@ class ServingGraph:
             binding.bind_cpu_input(name, array)
         for name, cache in self._cache.items():
             view = cache[:rows]
-            place = ("cpu", 0, np.float32, view.shape, view.ctypes.data)
+            place = ("cpu", 0, cache.dtype.type, view.shape, view.ctypes.data)
             binding.bind_input(name, *place)
             binding.bind_output(name.replace("past_key_values", "present"), *place)
         binding.bind_output("logprobs", "cpu")

@@ -18,7 +18,9 @@ MICROSOFT: Final = "com.microsoft"
 INLINE_LIMIT: Final = 2_000_000_000
 """Bytes of weights that fit into one protobuf file, whose own limit is 2 GiB."""
 
-Array = npt.NDArray[np.float32] | npt.NDArray[np.int64] | npt.NDArray[np.uint8]
+Array = (
+    npt.NDArray[np.float32] | npt.NDArray[np.int64] | npt.NDArray[np.uint8] | npt.NDArray[np.int8]
+)
 
 
 class Graph:
@@ -62,7 +64,7 @@ class Graph:
         operator: str,
         *inputs: ir.Value | None,
         domain: str = "",
-        **attributes: int | float | str,
+        **attributes: int | float | str | tuple[int, ...],
     ) -> ir.Value:
         """Appends an operator with one output."""
         return self.ops(1, operator, *inputs, domain=domain, **attributes)[0]
@@ -73,7 +75,7 @@ class Graph:
         operator: str,
         *inputs: ir.Value | None,
         domain: str = "",
-        **attributes: int | float | str,
+        **attributes: int | float | str | tuple[int, ...],
     ) -> Sequence[ir.Value]:
         """Appends an operator with several outputs."""
         return self._tape.op_multi_out(

@@ -1,7 +1,8 @@
-"""The texts that the certificate is measured on.
+"""The texts that the certificate is measured on, and those that it is calibrated on.
 
-A page of English prose, written for this purpose, and random tokens from a fixed seed: the prose
-shows what a person would see, the random tokens reach the parts of a model that no prose does.
+Pages written for this purpose, and random tokens from a fixed seed: the pages show what a person
+would see, the random tokens reach the parts of a model that no prose does. The certificate and
+the calibration have no page in common.
 """
 
 from importlib.resources import files
@@ -11,7 +12,7 @@ import numpy as np
 
 from nextok_export.serving import Ids
 
-_SEED = 20_190_214
+_SEED, _CALIBRATION_SEED = 20_190_214, 20_190_215
 _RANDOM_EVERY = 4
 """One text in this many is random tokens."""
 
@@ -21,8 +22,7 @@ class Texts:
 
     def __init__(self, tokenizer: Any, vocabulary_size: int) -> None:
         """Tokenizes the prose with the checkpoint's own `tokenizers.Tokenizer`."""
-        prose = files("nextok_export").joinpath("prose.txt").read_text(encoding="utf-8")
-        self._prose = np.array(tokenizer.encode(prose).ids, np.int64)
+        self._prose = _page("prose.txt", tokenizer)
         self._vocabulary_size = vocabulary_size
         self._random = np.random.default_rng(_SEED)
         self._given = 0
@@ -37,3 +37,19 @@ class Texts:
         self._place += length
         ids: Ids = self._prose[window]
         return ids
+
+
+def calibration_texts(tokenizer: Any, vocabulary_size: int, context: int) -> list[Ids]:
+    """Texts that show how large activations get: a mixed page, and random tokens.
+
+    Each is as long as the context, where the page does not end before.
+    """
+    random = np.random.default_rng(_CALIBRATION_SEED)
+    page = _page("calibration.txt", tokenizer)
+    parts = [page[start : start + context] for start in range(0, len(page), context)]
+    return parts + [random.integers(0, vocabulary_size, context) for _ in range(2)]
+
+
+def _page(name: str, tokenizer: Any) -> Ids:
+    text = files("nextok_export").joinpath(name).read_text(encoding="utf-8")
+    return np.array(tokenizer.encode(text).ids, np.int64)

@@ -15,7 +15,7 @@ from typing import Any
 
 from nextok_server.errors import ArtifactError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 REQUIRED = ("model.onnx", "tokenizer.json", "certificate.json")
 
 
@@ -27,6 +27,8 @@ class Artifact:
         folder: Where its files are.
         sha256: Hash of manifest.json: the artifact's identity.
         top_k: Candidates that the graph lists.
+        cache: What keys and values are kept in, `float32` or `int8`.
+        row_multiple: What the rows of each product are padded to a multiple of.
         certificate: certificate.json, as it is.
     """
 
@@ -34,6 +36,8 @@ class Artifact:
     sha256: str
     model_name: str
     precision: str
+    cache: str
+    row_multiple: int
     layers: int
     heads: int
     head_dim: int
@@ -123,6 +127,8 @@ def _parse(
             sha256=sha256,
             model_name=str(manifest["model_name"]),
             precision=str(manifest["precision"]),
+            cache=_cache(manifest["cache"]),
+            row_multiple=_positive(manifest, "row_multiple"),
             layers=_positive(manifest, "layers"),
             heads=_positive(manifest, "heads"),
             head_dim=_positive(manifest, "head_dim"),
@@ -137,6 +143,12 @@ def _parse(
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"{folder / 'manifest.json'}: {error!r}") from error
+
+
+def _cache(value: Any) -> str:
+    if value not in ("float32", "int8"):
+        raise ValueError(f"cache is {value!r}, expected float32 or int8")
+    return str(value)
 
 
 def _positive(manifest: dict[str, Any], key: str) -> int:

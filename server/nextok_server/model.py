@@ -21,6 +21,7 @@ import onnxruntime as ort
 
 from nextok_server.artifact import Artifact
 from nextok_server.errors import ArtifactError
+from nextok_server.processor import sums_bytes_exactly
 
 _BINDINGS_KEPT = 256
 _OPTIONAL_OUTPUTS = ("logit_max", "temperature_mass")
@@ -78,8 +79,8 @@ class Model:
     def __init__(
         self, artifact: Artifact, *, slots: int, chunk: int, threads: int, spinning: bool
     ) -> None:
-        # Kernels take rows in pairs: see "even" in docs/artifact.md.
-        self.slots = _even(slots)
+        self._row_multiple = artifact.row_multiple
+        self.slots = self._padded(slots)
         self.chunk = chunk
         self.capacity = artifact.context_length + chunk
         self._artifact = artifact
@@ -90,8 +91,8 @@ class Model:
         rows = max(self.slots, chunk)
         k, vocabulary = artifact.top_k, artifact.vocabulary_size
         cache_shape = (self.slots, artifact.heads, self.capacity, artifact.head_dim)
-        self._cache = {
-            f"{layer}.{part}": _untouched_zeros(cache_shape)
+        self._cache: dict[str, np.ndarray[Any, Any]] = {
+            f"{layer}.{part}": _untouched_zeros(cache_shape, np.dtype(artifact.cache))
             for layer in range(artifact.layers)
             for part in ("key", "value")
         }
@@ -127,6 +128,9 @@ class Model:
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
         options.log_severity_level = 3
+        # Takes slower products of bytes where the fast ones could overflow.
+        precise = str(int(not sums_bytes_exactly()))
+        options.add_session_config_entry("session.x64quantprecision", precise)
         try:
             return ort.InferenceSession(
                 artifact.model_path, options, providers=["CPUExecutionProvider"]
@@ -154,7 +158,7 @@ class Model:
         Rows are bound from slot 0 to the last one that is busy; those between that have no
         chunk stay idle.
         """
-        rows = _even(chunks[-1].slot + 1)
+        rows = self._padded(chunks[-1].slot + 1)
         inputs = self._inputs
         inputs["query_seqlens"][:rows] = 0
         inputs["seqlens_k"][:rows] = 0
@@ -169,11 +173,11 @@ class Model:
             inputs["logits_index"][index] = slot
         inputs["total_sequence_length"][0] = max(chunk.start for chunk in chunks) + 1
         wanted = len(chunks)
-        if wanted % 2:
-            inputs["logits_index"][wanted] = chunks[0].slot
+        computed = self._padded(wanted)
+        inputs["logits_index"][wanted:computed] = chunks[0].slot
         inputs["inverse_temperature"][:wanted] = inverse_temperature
         outputs = 1 | logit_max << 1 | temperature_mass << 2
-        self._run(0, rows, 1, _even(wanted), outputs)
+        self._run(0, rows, 1, computed, outputs)
         return self._views(wanted)
 
     def prefill(
@@ -190,7 +194,7 @@ class Model:
         holds for the last of them.
         """
         length, inputs = len(chunk.tokens), self._inputs
-        padded = _even(length)
+        padded = self._padded(length)
         end = chunk.start + length
         inputs["input_ids"][:length] = chunk.tokens
         inputs["position_ids"][:length] = np.arange(chunk.start, end)
@@ -200,13 +204,17 @@ class Model:
         inputs["seqlens_k"][0] = end - 1
         inputs["total_sequence_length"][0] = max(end, padded)
         wanted = len(chunk.wanted)
-        rows = max(2, _even(wanted))
+        rows = self._padded(max(wanted, 1))
         inputs["logits_index"][:rows] = chunk.wanted[-1] if wanted else 0
         inputs["logits_index"][:wanted] = chunk.wanted
         inputs["inverse_temperature"][:rows] = inverse_temperature
         outputs = 1 | logit_max << 1 | temperature_mass << 2 if wanted else 0
         self._run(chunk.slot, 1, padded, rows, outputs)
         return self._views(wanted)
+
+    def _padded(self, rows: int) -> int:
+        """Rows that a product gets for these: see docs/artifact.md, row_multiple."""
+        return -(-rows // self._row_multiple) * self._row_multiple
 
     def _views(self, rows: int) -> Distributions:
         return Distributions(**{name: array[:rows] for name, array in self._outputs.items()})
@@ -242,8 +250,9 @@ class Model:
             view = array[first : first + rows]
             address = view.ctypes.data
             past = f"past_key_values.{name}"
-            binding.bind_input(past, "cpu", 0, np.float32, view.shape, address)
-            binding.bind_output(f"present.{name}", "cpu", 0, np.float32, view.shape, address)
+            place = ("cpu", 0, array.dtype.type, view.shape, address)
+            binding.bind_input(past, *place)
+            binding.bind_output(f"present.{name}", *place)
         if outputs:
             left_out = {n for bit, n in enumerate(_OPTIONAL_OUTPUTS, 1) if not outputs >> bit & 1}
             for name, array in self._outputs.items():
@@ -253,17 +262,13 @@ class Model:
         return binding
 
 
-def _untouched_zeros(shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
-    """float32 zeros whose memory the system provides as it is written, in small pages.
+def _untouched_zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """Zeros whose memory the system provides as it is written, in small pages.
 
     The places in use lie scattered over the cache, a few kB each. With huge pages the first
     token of a sequence would claim all that its slot can ever need.
     """
-    memory = mmap.mmap(-1, math.prod(shape) * 4)
+    memory = mmap.mmap(-1, math.prod(shape) * dtype.itemsize)
     if hasattr(mmap, "MADV_NOHUGEPAGE"):
         memory.madvise(mmap.MADV_NOHUGEPAGE)
-    return np.frombuffer(memory, np.float32).reshape(shape)
-
-
-def _even(count: int) -> int:
-    return count + count % 2
+    return np.frombuffer(memory, dtype).reshape(shape)

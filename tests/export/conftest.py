@@ -14,6 +14,7 @@ import torch
 from support.checkpoints import export_artifact, make_checkpoint
 from transformers import GPT2LMHeadModel
 
+from nextok_export.calibration import cache_scales
 from nextok_export.checkpoint import open_checkpoint
 from nextok_export.graph import build
 from nextok_export.precision import Precision
@@ -46,7 +47,11 @@ class Driver:
             if entry.name.startswith("past"):
                 _, heads, _, size = entry.shape
                 shape = (self.rows, heads, self.capacity, size)
-                self.cache[entry.name] = np.full(shape, self.fill, np.float32)
+                whole = "int8" in entry.type
+                # An int8 cannot be NaN: the largest stands for dirt.
+                fill = 127 if whole and np.isnan(self.fill) else self.fill
+                dtype = np.int8 if whole else np.float32
+                self.cache[entry.name] = np.full(shape, fill, dtype)
         self.held = [0] * self.rows
 
     def step(
@@ -84,7 +89,7 @@ class Driver:
             binding.bind_cpu_input(name, array)
         for name, whole in self.cache.items():
             view = whole[:rows]
-            place = ("cpu", 0, np.float32, view.shape, view.ctypes.data)
+            place = ("cpu", 0, whole.dtype.type, view.shape, view.ctypes.data)
             binding.bind_input(name, *place)
             binding.bind_output(name.replace("past_key_values", "present"), *place)
         for name in OUTPUTS:
@@ -142,17 +147,25 @@ def oracle(checkpoint: Path) -> Oracle:
 @pytest.fixture(scope="session")
 def make_graph(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Builds the serving graph of a checkpoint, without certificate; once for the same wish."""
-    made: dict[tuple[Path, str, int | None], Path] = {}
+    made: dict[tuple[Path, str, int | None, str], Path] = {}
 
-    def make(folder: Path, precision: str = "fp32", block_size: int | None = None) -> Path:
-        wish = (folder, precision, block_size)
+    def make(
+        folder: Path,
+        precision: str = "fp32",
+        block_size: int | None = None,
+        cache: str = "float32",
+    ) -> Path:
+        wish = (folder, precision, block_size, cache)
         if wish not in made:
             path = tmp_path_factory.mktemp("graph") / "model.onnx"
             opened = open_checkpoint(folder)
             width = opened.architecture.width
-            chosen = Precision.choose(precision, block_size, width=width)
+            chosen = Precision.choose(precision, block_size, cache, width=width)
+            random = np.random.default_rng(6)
+            texts = [random.integers(0, VOCABULARY, CONTEXT) for _ in range(4)]
+            scales = cache_scales(load_oracle(folder).model, texts) if chosen.int8_cache else None
             # Small as these models are, their layers are to be quantized as large ones' are.
-            save(build(opened, replace(chosen, float_layers=False)), path)
+            save(build(opened, replace(chosen, float_layers=False), scales), path)
             made[wish] = path
         return made[wish]
 
@@ -164,9 +177,12 @@ def drive(checkpoint: Path, make_graph: Callable[..., Path]) -> Callable[..., Dr
     """Opens a driver on the small checkpoint's graph."""
 
     def open_driver(
-        precision: str = "fp32", block_size: int | None = None, **options: Any
+        precision: str = "fp32",
+        block_size: int | None = None,
+        cache: str = "float32",
+        **options: Any,
     ) -> Driver:
-        return Driver(make_graph(checkpoint, precision, block_size), **options)
+        return Driver(make_graph(checkpoint, precision, block_size, cache), **options)
 
     return open_driver
 

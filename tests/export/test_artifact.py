@@ -33,7 +33,7 @@ def test_every_file_is_listed_with_its_hash_and_size(artifact, manifest):
 
 def test_the_manifest_has_the_keys_of_the_contract(artifact, manifest):
     assert manifest | {"files": 0, "source": 0, "tools": 0, "created": 0, "graph": 0} == {
-        "schema_version": 1,
+        "schema_version": 2,
         "model_name": "small",
         "architecture": "gpt2",
         "layers": 2,
@@ -45,6 +45,8 @@ def test_the_manifest_has_the_keys_of_the_contract(artifact, manifest):
         "eos_token_ids": [511],
         "precision": "fp32",
         "block_size": None,
+        "cache": "float32",
+        "row_multiple": 2,
         "top_k": 64,
         "minimum_onnxruntime": "1.32.0",
         "graph": 0,

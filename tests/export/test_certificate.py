@@ -140,7 +140,7 @@ def tamper(monkeypatch):
     real = pipeline.build
 
     def apply(name: str, change) -> None:
-        def build(checkpoint, precision):
+        def build(checkpoint, precision, scales=None):
             class Tampered:
                 architecture = checkpoint.architecture
 
@@ -148,7 +148,7 @@ def tamper(monkeypatch):
                     tensor = checkpoint.tensor(wanted)
                     return change(tensor) if wanted == name else tensor
 
-            return real(Tampered(), precision)
+            return real(Tampered(), precision, scales)
 
         monkeypatch.setattr(pipeline, "build", build)
 

@@ -74,11 +74,18 @@ def test_the_portable_reference_equals_the_serving_graph(artifact, driver, text)
 
 
 @pytest.mark.parametrize(
-    ("precision", "block_size", "limit"),
-    [("int8", 32, 2e-3), ("int8", 128, 3e-3), ("int4", 16, 0.3), ("int4", 32, 0.4)],
+    ("storage", "limit"),
+    [
+        (("int8", 32, "float32"), 2e-3),
+        (("int8", 128, "float32"), 3e-3),
+        (("int8", 0, "float32"), 4e-3),
+        (("int8", 0, "int8"), 6e-3),
+        (("int4", 16, "float32"), 0.3),
+        (("int4", 32, "int8"), 0.4),
+    ],
 )
-def test_rounded_weights_stay_near_torch(drive, oracle, text, precision, block_size, limit):
-    (served,) = drive(precision, block_size).logprobs([text])
+def test_rounded_weights_stay_near_torch(drive, oracle, text, storage, limit):
+    (served,) = drive(*storage).logprobs([text])
     expected = oracle.logprobs(text)
     divergence = (np.exp(expected) * (expected - served)).sum(axis=-1).mean()
     assert 0 < divergence < limit

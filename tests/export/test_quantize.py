@@ -8,7 +8,8 @@ import pytest
 from onnx_ir import DataType
 
 from nextok_export.precision import Precision
-from nextok_export.quantize import BLOCK_SIZES, dequantize, quantize
+from nextok_export.products import RowStorage
+from nextok_export.quantize import BLOCK_SIZES, dequantize, quantize, quantize_rows
 from nextok_export.tape import MICROSOFT, Graph, save
 
 SHAPES = [(3, 64), (5, 100), (2, 7), (2500, 33)]
@@ -75,18 +76,53 @@ def test_onnxruntime_reads_the_blocks_as_we_do(tmp_path, bits, columns, block_si
     np.testing.assert_allclose(session.run(None, {"x": inputs})[0], expected, atol=1e-4)
 
 
+def test_no_weight_moves_by_more_than_half_a_step_of_its_row():
+    weights = matrix((37, 90))
+    weights[5] = 0
+    rows = quantize_rows(weights)
+    steps = np.abs(weights).max(axis=1, keepdims=True) / 127
+    restored = rows.values * rows.scales[:, None].astype(np.float64)
+    assert (np.abs(restored - weights) <= steps * 0.5001).all()
+    assert rows.values.min() >= -127
+
+
+@pytest.mark.parametrize("precise", ["0", "1"])
+def test_a_product_with_rows_is_the_one_of_whole_numbers(tmp_path, precise):
+    """Also without VNNI, whose absence `precise` stands for, and where all values are extreme."""
+    weights, inputs = matrix((24, 96)), matrix((5, 96))
+    weights[0] = inputs[0] = 3.0
+    weights[1], inputs[1], inputs[2] = -3.0, -3.0, 0.0
+    g = Graph()
+    x = g.input("x", DataType.FLOAT, ["rows", 96])
+    bias = g.weight("bias", np.arange(24, dtype=np.float32))
+    g.output("y", RowStorage(g).linear(x, "w", weights, bias), DataType.FLOAT, ["rows", 24])
+    save(g.model("product"), tmp_path / "model.onnx")
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.x64quantprecision", precise)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", options)
+    largest = np.abs(inputs).max(axis=1, keepdims=True)
+    scaled = np.divide(inputs, largest, out=np.zeros_like(inputs), where=largest > 0)
+    values = np.rint(scaled * np.float32(127)).astype(np.int64)
+    rows = quantize_rows(weights)
+    whole = values @ rows.values.T.astype(np.int64)
+    expected = whole * (largest.astype(np.float64) / 127) * rows.scales + np.arange(24)
+    (said,) = session.run(None, {"x": inputs})
+    np.testing.assert_allclose(said, expected, rtol=2e-6, atol=1e-4)
+    one_by_one = [session.run(None, {"x": inputs[i : i + 1]})[0][0] for i in range(5)]
+    np.testing.assert_array_equal(said, one_by_one)
+
+
 @pytest.mark.parametrize(
     ("name", "width", "expected"),
     [
         ("fp32", 768, None),
-        ("int8", 768, 64),
-        ("int8", 320, 64),
-        ("int8", 288, 32),
+        ("int8", 768, 0),
+        ("int8", 256, 0),
         ("int8", 160, 16),
         ("int4", 768, 32),
     ],
 )
-def test_blocks_are_as_large_as_the_precision_and_the_width_allow(name, width, expected):
+def test_blocks_follow_from_the_precision_and_the_width(name, width, expected):
     assert Precision.choose(name, width=width).block_size == expected
     if expected is not None:
         assert Precision.choose(name, 128, width=width).block_size == 128
@@ -97,5 +133,5 @@ def test_blocks_are_as_large_as_the_precision_and_the_width_allow(name, width, e
 )
 def test_int8_leaves_the_layers_of_a_narrow_model_in_float32(name, width, bits):
     precision = Precision.choose(name, width=width)
-    assert (precision.bits, precision.vocabulary_bits) == (bits, 8)
+    assert (precision.layer_bits, precision.vocabulary_bits) == (bits, 8)
     assert precision.approximate

@@ -156,6 +156,9 @@ def test_a_tokenizer_with_more_ids_than_the_model(folder, refuse):
         ({"precision": "fp16"}, ("'fp16'", "fp32, int8, int4")),
         ({"block_size": 48}, ("48", "32, 64, 128")),
         ({"precision": "fp32", "block_size": 32}, ("32", "none")),
+        ({"precision": "int4", "block_size": 0}, ("0", "16, 32, 64, 128, 256")),
+        ({"cache": "int4"}, ("'int4'", "float32, int8")),
+        ({"precision": "fp32", "cache": "int8"}, ("'int8'", "at fp32: float32")),
         ({"positions": 0}, ("0", "at least 1")),
     ],
 )

@@ -72,7 +72,9 @@ def test_a_symbolic_link_is_refused(copy):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.update(schema_version=2), "schema_version is 2"),
+        (lambda m: m.update(schema_version=1), "schema_version is 1"),
+        (lambda m: m.update(cache="int4"), "cache is 'int4'"),
+        (lambda m: m.update(row_multiple=0), "row_multiple is 0"),
         (lambda m: m.pop("schema_version"), "schema_version is None"),
         (lambda m: m.update(layers=0), "layers is 0"),
         (lambda m: m.update(heads="12"), "heads is '12'"),
