@@ -63,7 +63,7 @@ class Results:
         completion_tokens: Tokens that came, counted at the client.
         output_throughput: Tokens a second that came in `duration`, on all streams. None if
             nothing was measured.
-        request_throughput: Requests a second that ended well in `duration`, on all streams.
+        request_throughput: Completed measured requests over `duration`.
         ttft_ms: From a request's due time to its first token.
         itl_ms: From each token of a stream to the next.
         tpot_ms: Mean of a stream's gaps, one value a completed request.
@@ -97,15 +97,14 @@ def summarize(exchanges: Sequence[Exchange], *, end: float) -> Results:
     """Computes the figures.
 
     Args:
-        exchanges: All of a run: warm-up and fillers count where the question is how much the
-            server gave while it was measured, and nowhere else.
+        exchanges: All of a run: the tokens of warm-up and fillers count in `output_throughput`,
+            since the server made them while it was measured, and nowhere else.
         end: When the last measured request ended, or the run was interrupted.
     """
     measured = [e for e in exchanges if e.phase is Phase.MEASURED]
     begin = min((e.due for e in measured), default=end)
     duration = end - begin
     completed = [e for e in measured if e.completed]
-    ended_well = sum(e.completed and begin < (e.ended or 0.0) <= end for e in exchanges)
     tokens = sum(e.tokens_between(begin, end) for e in exchanges)
     summaries = [e.summary for e in completed if e.summary is not None]
     return Results(
@@ -118,7 +117,7 @@ def summarize(exchanges: Sequence[Exchange], *, end: float) -> Results:
         cached_tokens=sum(s.usage.cached_tokens for s in summaries),
         completion_tokens=sum(e.tokens for e in measured),
         output_throughput=tokens / duration if duration > 0 else None,
-        request_throughput=ended_well / duration if duration > 0 else None,
+        request_throughput=len(completed) / duration if duration > 0 else None,
         ttft_ms=spread_ms(e.arrivals[0] - e.due for e in measured if e.arrivals),
         itl_ms=spread_ms(gap for e in measured for gap in e.gaps()),
         tpot_ms=spread_ms(
