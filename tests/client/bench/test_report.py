@@ -2,14 +2,15 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 from support.loads import exchange, run
 
 from nextok.bench.machine import ServerMemory, client_machine
 from nextok.bench.points import check_comparable, points
-from nextok.bench.report import SCHEMA, from_line, to_line
-from nextok.bench.results import Failures, Spread, summarize
+from nextok.bench.report import SCHEMA, Resources, from_line, to_line
+from nextok.bench.results import Failures, Results, Spread, summarize
 
 SPREAD = ["count", "mean", "p50", "p90", "p99", "max"]
 
@@ -74,6 +75,13 @@ def test_the_names_in_a_line_are_those_that_the_schema_promises():
         },
     }
     assert [field.name for field in dataclasses.fields(Spread)] == SPREAD
+
+
+def test_the_documentation_tells_what_every_figure_is():
+    text = (Path(__file__).parents[3] / "docs" / "bench.md").read_text()
+    for kind in (Results, Resources, Spread):
+        for field in dataclasses.fields(kind):
+            assert f"{field.name}`" in text, field.name
 
 
 def changed(*path, to):
