@@ -11,7 +11,7 @@ install: $(READY) ## The virtual environment, with everything pinned.
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cli,server,export,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cli,bench,server,export,dev]'
 	touch $(READY)
 
 generate: $(READY) ## The stubs in client/nextok/v1, from protos.

@@ -68,6 +68,16 @@ def test_each_library_of_the_server_has_one_door(library, doors):
     assert users == doors
 
 
+def test_only_the_load_generators_plots_know_matplotlib_and_its_figures_no_grpc():
+    bench = PARTS["nextok"] / "bench"
+    taken = {file: imports_of(file) for file in sources("nextok")}
+    users = {f for f, found in taken.items() if any(is_within(m, "matplotlib") for m in found)}
+    assert users == {bench / "plots.py"}
+    for module in ("lengths", "settings", "plan", "exchange", "results", "report", "points"):
+        found = taken[bench / f"{module}.py"]
+        assert not any(is_within(m, name) for m in found for name in ("grpc", "asyncio", "time"))
+
+
 def test_the_engine_knows_no_text_and_no_wire_and_the_scheduler_no_tensors():
     def taken(name):
         return imports_of(PARTS["nextok_server"] / name)

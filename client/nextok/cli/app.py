@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from nextok.cli import json_lines, looks, options, stream
+from nextok.cli.bench import bench
 from nextok.cli.demo import demo
 from nextok.cli.ending import EPILOG, ExitCode, ends_well
 from nextok.client import Client
@@ -232,4 +233,5 @@ def health(
         raise typer.Exit(ExitCode.ERROR)
 
 
+app.command()(ends_well(bench))
 app.command()(ends_well(demo))

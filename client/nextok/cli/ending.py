@@ -31,9 +31,9 @@ class ExitCode(IntEnum):
 
 
 EPILOG = (
-    "Exit codes: 0 done, 1 the server answered with an error (or is not ready, or a check of "
-    "the demo failed), 2 wrong usage, 3 the server cannot be reached, 130 interrupted (Ctrl-C), "
-    "141 nobody reads the output any more."
+    "Exit codes: 0 done, 1 the server answered with an error (or is not ready, a check of the "
+    "demo failed, or a run of bench had no answer), 2 wrong usage, 3 the server cannot be reached, "
+    "130 interrupted (Ctrl-C), 141 nobody reads the output any more."
 )
 
 
