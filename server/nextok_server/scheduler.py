@@ -9,9 +9,9 @@ it is fed by decoding, as generated tokens are. The cut depends on the prompt al
 the bits of what comes out.
 
 Whole chunks that some slot holds are not computed again but copied, just before the sequence goes
-on behind them. Where several need a chunk that none holds yet, the first computes it and the others
-wait. Who waits for whom is seen anew at every step, so a sequence that ends holds nobody up, and
-the first one that is ready never waits.
+on behind them. Where several need a chunk that none holds yet, the first one computes it, in a step
+that has no room for another whole chunk, and at the next step the others find it. So a sequence
+that ends holds nobody up, and the first one that is ready never waits.
 """
 
 from __future__ import annotations
@@ -104,7 +104,6 @@ class Scheduler:
         self._admit()
         plan = Plan()
         batch = _Batch(self._chunk)
-        claimed: set[bytes] = set()
         copies = _COPIED_CHUNKS
         for sequence in self._running:
             if sequence.paused:
@@ -116,8 +115,6 @@ class Scheduler:
             own = sequence.computed // self._chunk
             held = self._cache.find(self._reusable(sequence), own)
             length = min(len(sequence.tokens) - held * self._chunk, self._chunk)
-            if self._has_to_wait(sequence, held, length, claimed):
-                continue
             affordable = held - own <= copies or copies == _COPIED_CHUNKS
             if not affordable or (length > 1 and not batch.fits(sequence.slot, length)):
                 continue
@@ -156,16 +153,6 @@ class Scheduler:
         if request.bypass_prefix_reuse or request.outputs.prompt:
             return ()
         return sequence.keys[: (len(request.prompt) - 1) // self._chunk]
-
-    def _has_to_wait(self, sequence: Sequence, held: int, length: int, claimed: set[bytes]) -> bool:
-        """Whether one before it computes the chunk that comes next; if not, it is claimed."""
-        if not self._reuse or length < self._chunk:
-            return False
-        key = sequence.keys[held]
-        if key in claimed and held < len(self._reusable(sequence)):
-            return True
-        claimed.add(key)
-        return False
 
     def _copy(self, sequence: Sequence, held: int) -> None:
         self._cache.copy(sequence.slot, sequence.keys[:held])
