@@ -28,6 +28,11 @@ class Engine:
         """Whether a step would compute anything."""
         return self.scheduler.has_work
 
+    @property
+    def has_excess(self) -> bool:
+        """Whether steps with nothing else to do would give memory back."""
+        return self.scheduler.has_excess
+
     def cancel(self, sequence: Sequence) -> None:
         """Drops a sequence, unless it has already ended."""
         if not sequence.finished:

@@ -63,7 +63,8 @@ class KVCache:
         slots: How many there are.
         chunk: Tokens of a whole chunk.
         rows: The memory.
-        retained_tokens: Tokens that free slots may keep memory for, all together.
+        retained_tokens: Tokens that free slots may hold, all together, and in the long run have
+            memory for.
     """
 
     def __init__(self, slots: int, chunk: int, rows: Rows, retained_tokens: int) -> None:
@@ -78,6 +79,23 @@ class KVCache:
     def has_room(self) -> bool:
         """Whether a slot is free."""
         return not all(slot.busy for slot in self._slots)
+
+    @property
+    def has_excess(self) -> bool:
+        """Whether free slots have more memory than they may keep."""
+        return sum(slot.resident for slot in self._free()) > self._retained_tokens
+
+    def trim(self) -> None:
+        """Gives excess memory of one free slot back: what stands behind the prefix it holds.
+
+        This takes some milliseconds, and so does getting it again: not for every step.
+        """
+        if not self.has_excess:
+            return
+        wasteful = [slot for slot in self._free() if slot.resident > self._held_tokens(slot)]
+        slot = min(wasteful, key=lambda slot: slot.used)
+        slot.resident = self._held_tokens(slot)
+        self._rows.discard(slot.number, slot.resident)
 
     def find(self, keys: Many[bytes], start: int = 0) -> int:
         """How many of the first `keys` some slot holds, given that `start` of them are at hand.
@@ -110,7 +128,7 @@ class KVCache:
             self._save(chosen)
         self._forget(chosen, held)
         chosen.busy = True
-        self._shrink()
+        self._forget_excess()
         return chosen.number, held
 
     def give_back(self, number: int, tokens: int) -> None:
@@ -126,7 +144,7 @@ class KVCache:
                 if not self._slots[other].busy and self._slots[other].keys == slot.keys:
                     self._slots[other].used = 0
             slot.used = self._now()
-        self._shrink()
+        self._forget_excess()
 
     def note(self, number: int, key: bytes) -> None:
         """Says that a taken slot now holds one more whole chunk."""
@@ -158,7 +176,7 @@ class KVCache:
     def _save(self, slot: _Slot) -> None:
         """Moves what a slot holds to the least recently used one, if that lost less by it."""
         oldest = min(self._free(), key=lambda other: other.used)
-        tokens = len(slot.keys) * self._chunk
+        tokens = self._held_tokens(slot)
         held_twice = len(self._holders[slot.keys[-1]]) > 1
         if held_twice or oldest.used >= slot.used or tokens > self._retained_tokens:
             return
@@ -177,19 +195,14 @@ class KVCache:
                 del self._holders[key]
         del slot.keys[kept:]
 
-    def _shrink(self) -> None:
-        """Gives memory of free slots back, while there is more of it than may be.
-
-        First what holds no prefix, then what was not used for longest.
-        """
+    def _forget_excess(self) -> None:
+        """Forgets what free slots hold past the bound, from what was not used for longest."""
         free = sorted(self._free(), key=lambda slot: slot.used)
-        excess = sum(slot.resident for slot in free) - self._retained_tokens
-        for keep_prefixes in (True, False):
-            for slot in free:
-                kept = len(slot.keys) * keep_prefixes
-                tokens = kept * self._chunk
-                if excess > 0 and slot.resident > tokens:
-                    self._forget(slot, kept)
-                    self._rows.discard(slot.number, tokens)
-                    excess -= slot.resident - tokens
-                    slot.resident = tokens
+        excess = sum(map(self._held_tokens, free)) - self._retained_tokens
+        for slot in free:
+            if excess > 0:
+                excess -= self._held_tokens(slot)
+                self._forget(slot, 0)
+
+    def _held_tokens(self, slot: _Slot) -> int:
+        return len(slot.keys) * self._chunk

@@ -25,6 +25,8 @@ from nextok_server.sequence import Sequence
 # Chunks that one step copies, unless the first sequence needs more. Copying one takes a
 # twentieth to a hundredth of the time of computing it.
 _COPIED_CHUNKS = 16
+# Steps between two looks at whether free slots have memory to give back.
+_STEPS_A_TRIM = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,12 @@ class Scheduler:
         self._waiting: list[tuple[int, int, Sequence]] = []
         self._running: list[Sequence] = []
         self._arrivals = 0
+        self._steps = 0
+
+    @property
+    def has_excess(self) -> bool:
+        """Whether steps with nothing else to do would give memory back."""
+        return self._cache.has_excess
 
     @property
     def has_work(self) -> bool:
@@ -102,6 +110,9 @@ class Scheduler:
         What the step builds on is copied into place.
         """
         self._admit()
+        self._steps += 1
+        if not self._running or self._steps % _STEPS_A_TRIM == 0:
+            self._cache.trim()
         plan = Plan()
         batch = _Batch(self._chunk)
         copies = _COPIED_CHUNKS

@@ -251,6 +251,22 @@ async def test_reuse_can_be_turned_off_and_free_slots_can_be_kept_empty(artifact
     assert offered == ("prefix_reuse" not in settings)
 
 
+async def test_an_idle_server_gives_memory_back(artifacts, monkeypatch):
+    given_back = threading.Event()
+    real = CacheMemory.discard
+
+    def discard(self, slot, start):
+        real(self, slot, start)
+        given_back.set()
+
+    monkeypatch.setattr(CacheMemory, "discard", discard)
+    async with running_server(artifacts["fp32"], retained_tokens=20) as running:
+        await generate(running, list(range(15)), max_tokens=3, ignore_eos=True)
+        assert not given_back.is_set()
+        await generate(running, list(range(15)), max_tokens=9, ignore_eos=True)
+        assert await asyncio.to_thread(given_back.wait, 30)
+
+
 @pytest.mark.skipif(not hasattr(mmap, "MADV_DONTNEED"), reason="no way to give memory back")
 async def test_memory_that_is_given_back_is_that_of_the_slots_last_tokens_alone():
     memory = CacheMemory(layers=2, slots=3, heads=2, capacity=96, head_dim=64)
