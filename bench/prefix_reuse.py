@@ -1,6 +1,7 @@
 """How much sooner requests that share a prefix get their first tokens.
 
-    python bench/prefix_reuse.py ARTIFACT [--rounds 5] [--shared 400] [--own 16] [--json FILE]
+    python bench/prefix_reuse.py ARTIFACT [--rounds 5] [--shared 400] [--own 16] [--output 16]
+        [--json FILE]
 
 32 requests arrive at once: 400 tokens that they share, 16 of their own, outputs of 16 tokens. Every
 round sends them twice, with a prefix that no round before it had: once with reuse, once with
@@ -25,12 +26,12 @@ from decode_rate import server
 
 from nextok import AsyncClient
 
-REQUESTS, OUTPUT_TOKENS = 32, 16
+REQUESTS = 32
 KINDS = ("mean", "median", "last")
 
 
 async def first_tokens(
-    client: AsyncClient, prompts: list[list[int]], *, bypass: bool
+    client: AsyncClient, prompts: list[list[int]], output: int, *, bypass: bool
 ) -> dict[str, float]:
     """Seconds to the first tokens of prompts that are sent at once."""
     started = time.perf_counter()
@@ -40,7 +41,7 @@ async def first_tokens(
         generation = client.generate(
             prompt,
             temperature=0,
-            max_tokens=OUTPUT_TOKENS,
+            max_tokens=output,
             ignore_eos=True,
             top_logprobs=10,
             bypass_prefix_reuse=bypass,
@@ -55,19 +56,19 @@ async def first_tokens(
     return dict(zip(KINDS, found, strict=True))
 
 
-async def measure(address: str, rounds: int, shared: int, own: int) -> list[dict[str, Any]]:
+async def measure(address: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Both ways in every round, after one round to warm up."""
     random = np.random.default_rng(0)
     results: list[dict[str, Any]] = []
     async with AsyncClient(address) as client:
-        for number in range(rounds + 1):
+        for number in range(options.rounds + 1):
             result: dict[str, Any] = {}
             for name in ("reuse", "bypass")[:: 1 if number % 2 else -1]:
-                prefix = random.integers(0, 50256, shared).tolist()
-                prompts = [
-                    [*prefix, *random.integers(0, 50256, own).tolist()] for _ in range(REQUESTS)
-                ]
-                result[name] = await first_tokens(client, prompts, bypass=name == "bypass")
+                prefix = random.integers(0, 50256, options.shared).tolist()
+                own = random.integers(0, 50256, (REQUESTS, options.own)).tolist()
+                prompts = [[*prefix, *tokens] for tokens in own]
+                bypass = name == "bypass"
+                result[name] = await first_tokens(client, prompts, options.output, bypass=bypass)
             result["ratio"] = {k: result["bypass"][k] / result["reuse"][k] for k in KINDS}
             shown = "  ".join(
                 f"{name} {' '.join(f'{result[name][kind]:.2f}' for kind in KINDS)}"
@@ -88,11 +89,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--shared", type=int, default=400)
     parser.add_argument("--own", type=int, default=16)
+    parser.add_argument("--output", type=int, default=16)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=Path, help="file to write the results to")
     options = parser.parse_args()
     with server(options.artifact, options.threads) as address:
-        results = asyncio.run(measure(address, options.rounds, options.shared, options.own))
+        results = asyncio.run(measure(address, options))
     for kind in KINDS:
         ratios = [result["ratio"][kind] for result in results]
         median = statistics.median(ratios)
