@@ -95,7 +95,8 @@ async def create_server(config: Config) -> App:
         threads=config.threads,
         spinning=config.spinning,
     )
-    cache = KVCache(config.slots, config.prefill_chunk, model.cache, config.retained_tokens)
+    retained_tokens = config.retained_mb * _MEBIBYTE // model.cache.token_bytes
+    cache = KVCache(config.slots, config.prefill_chunk, model.cache, retained_tokens)
     engine = Engine(model, Scheduler(cache, config.prefill_chunk, reuse=config.prefix_reuse))
     loop = asyncio.get_running_loop()
     background: set[asyncio.Task[None]] = set()

@@ -21,6 +21,7 @@ class CacheMemory:
 
     Attributes:
         arrays: By name, `{layer}.key` and `{layer}.value`.
+        token_bytes: Memory of one token of one slot, in all arrays.
     """
 
     def __init__(
@@ -41,8 +42,11 @@ class CacheMemory:
                 memory = _untouched(math.prod(shape) * dtype.itemsize)
                 self._memories.append(memory)
                 self.arrays[f"{layer}.{part}"] = np.frombuffer(memory, dtype).reshape(shape)
-        self._heads, self._capacity = heads, capacity
-        self._token_bytes = head_dim * dtype.itemsize
+        self._heads = heads
+        # What one head has of one slot and of one token stands in one piece.
+        self._stretch = capacity * head_dim * dtype.itemsize
+        self._piece = head_dim * dtype.itemsize
+        self.token_bytes = self._piece * heads * len(self.arrays)
 
     def copy(self, source: int, target: int, start: int, stop: int) -> None:
         """Copies the tokens at [start, stop) from one slot to the same places of another."""
@@ -57,10 +61,9 @@ class CacheMemory:
         """
         if not hasattr(mmap, "MADV_DONTNEED"):
             return
-        stretch = self._capacity * self._token_bytes
         for head in range(slot * self._heads, (slot + 1) * self._heads):
-            first = -(-(head * stretch + start * self._token_bytes) // mmap.PAGESIZE)
-            last = (head + 1) * stretch // mmap.PAGESIZE
+            first = -(-(head * self._stretch + start * self._piece) // mmap.PAGESIZE)
+            last = (head + 1) * self._stretch // mmap.PAGESIZE
             if last > first:
                 span = first * mmap.PAGESIZE, (last - first) * mmap.PAGESIZE
                 for memory in self._memories:

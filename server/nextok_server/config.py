@@ -58,12 +58,11 @@ class Config(BaseSettings):
     prefix_reuse: bool = Field(
         True, description="Whether what was computed for one prompt is used for others."
     )
-    retained_tokens: int = Field(
-        2048,
+    retained_mb: int = Field(
+        128,
         ge=0,
-        le=1_000_000_000,
-        description="Tokens whose state is kept once their request has ended, at 8 bytes times "
-        "layers times width each (0.07 MB for GPT-2 124M).",
+        le=1_000_000,
+        description="Megabytes (2**20) of prompts' state kept for reuse after their requests.",
     )
     max_prompt_bytes: int = Field(65_536, ge=1, description="Bytes of a text in a request.")
     max_stop: int = Field(16, ge=0, description="Stop strings in a request.")

@@ -110,19 +110,15 @@ class KVCache:
         return count
 
     def take(self, keys: Many[bytes]) -> tuple[int, int]:
-        """Takes a free slot for a text that begins with the chunks of `keys`.
+        """Takes the lowest free slot for a text that begins with the chunks of `keys`.
 
-        There has to be one. Decoding gets no wider than with the lowest free one.
+        There has to be one.
 
         Returns:
             Its number, and how many of `keys` it holds already.
         """
         prefix = list(keys[: self.find(keys)])
-        free = self._free()
-        # Decoding binds an even number of rows: the partner costs nothing.
-        lowest = [slot for slot in free[:2] if slot.number <= free[0].number | 1]
-        same = [slot for slot in lowest if prefix and slot.keys == prefix]
-        chosen = min(same or lowest, key=lambda slot: slot.used)
+        chosen = self._free()[0]
         held = len(prefix) if chosen.keys[: len(prefix)] == prefix else 0
         if len(chosen.keys) > held:
             self._save(chosen)
@@ -175,10 +171,14 @@ class KVCache:
 
     def _save(self, slot: _Slot) -> None:
         """Moves what a slot holds to the least recently used one, if that lost less by it."""
+        others = self._holders[slot.keys[-1]] - {slot.number}
+        if others:
+            heir = self._slots[min(others)]
+            heir.used = max(heir.used, slot.used)
+            return
         oldest = min(self._free(), key=lambda other: other.used)
         tokens = self._held_tokens(slot)
-        held_twice = len(self._holders[slot.keys[-1]]) > 1
-        if held_twice or oldest.used >= slot.used or tokens > self._retained_tokens:
+        if oldest.used >= slot.used or tokens > self._retained_tokens:
             return
         self._forget(oldest, 0)
         self._rows.copy(slot.number, oldest.number, 0, tokens)

@@ -106,7 +106,7 @@ async def test_a_reused_prefix_gives_the_bits_of_a_computed_one(artifacts, preci
 async def test_32_that_share_prefixes_join_and_leave_with_the_bits_of_each_alone(
     artifacts, precision
 ):
-    settings = {"prefill_chunk": CHUNK, "slots": 16, "retained_tokens": 300}
+    settings = {"prefill_chunk": CHUNK, "slots": 16, "retained_mb": 1}
     async with running_server(artifacts[precision], **settings) as running:
         work = [*prompts(2, 16, shared=70), *prompts(3, 16, shared=33)]
         np.random.default_rng(0).shuffle(work)
@@ -240,7 +240,7 @@ async def test_prompt_logprobs_of_short_prompts_computed_together_are_each_ones_
         assert one.prompt_logprobs == other.prompt_logprobs
 
 
-@pytest.mark.parametrize("settings", [{"prefix_reuse": False}, {"retained_tokens": 0}])
+@pytest.mark.parametrize("settings", [{"prefix_reuse": False}, {"retained_mb": 0}])
 async def test_reuse_can_be_turned_off_and_free_slots_can_be_kept_empty(artifacts, settings):
     async with running_server(artifacts["fp32"], prefill_chunk=CHUNK, **settings) as running:
         for _ in range(2):
@@ -260,23 +260,29 @@ async def test_an_idle_server_gives_memory_back(artifacts, monkeypatch):
         given_back.set()
 
     monkeypatch.setattr(CacheMemory, "discard", discard)
-    async with running_server(artifacts["fp32"], retained_tokens=20) as running:
-        await generate(running, list(range(15)), max_tokens=3, ignore_eos=True)
+    # A megabyte is 256 tokens here.
+    async with running_server(artifacts["fp32"], retained_mb=1) as running:
+        await generate(running, list(range(100)), max_tokens=20, ignore_eos=True)
         assert not given_back.is_set()
-        await generate(running, list(range(15)), max_tokens=9, ignore_eos=True)
+        await asyncio.gather(
+            *(generate(running, [i] * 100, max_tokens=20, ignore_eos=True) for i in range(3))
+        )
         assert await asyncio.to_thread(given_back.wait, 30)
 
 
 @pytest.mark.skipif(not hasattr(mmap, "MADV_DONTNEED"), reason="no way to give memory back")
-async def test_memory_that_is_given_back_is_that_of_the_slots_last_tokens_alone():
-    memory = CacheMemory(layers=2, slots=3, heads=2, capacity=96, head_dim=64)
+@pytest.mark.parametrize("dtype", [np.dtype(np.float32), np.dtype(np.int8)])
+async def test_memory_that_is_given_back_is_that_of_a_slots_last_tokens_alone(dtype):
+    memory = CacheMemory(layers=2, slots=3, heads=2, capacity=320, head_dim=64, dtype=dtype)
     for array in memory.arrays.values():
-        array[...] = 1.0
-    # 16 tokens of 64 floats are a page: of the 96, those from 32 on go.
-    memory.discard(1, 30)
-    per_page = mmap.PAGESIZE // (64 * 4)
-    first = -(-30 // per_page) * per_page
+        array[...] = 1
+    assert memory.token_bytes == 2 * 2 * 2 * 64 * dtype.itemsize
+    memory.discard(1, 130)
     for array in memory.arrays.values():
-        assert (array[1, :, :first] == 1.0).all()
-        assert (array[1, :, first:] == 0.0).all()
-        assert (array[[0, 2]] == 1.0).all()
+        assert (array[[0, 2]] == 1).all()
+        for head in range(2):
+            text = array[1, head]
+            assert (text[:130] == 1).all()
+            # All but the pages that it shares with what stays: less than one at either end.
+            assert (text[130:] == 1).sum() * dtype.itemsize < 2 * mmap.PAGESIZE
+            assert (text[130:] == 0).any()

@@ -321,7 +321,7 @@ def test_a_prefix_is_not_lost_to_make_room_for_its_own_use():
 def test_what_two_slots_hold_is_lost_before_what_only_one_does():
     world = World(slots=4)
     run_one_by_one(world, 1)
-    for _ in range(2):
+    for _ in range(3):
         world.add([2] * 9)
     world.finish()
     run_one_by_one(world, 3, 4)
@@ -331,14 +331,13 @@ def test_what_two_slots_hold_is_lost_before_what_only_one_does():
 def test_a_prefix_that_was_copied_down_leaves_its_place_to_others():
     world = World(slots=5)
     run_one_by_one(world, 1, 2, 3, 4, 5)
-    # 1 was moved to a high slot, and is copied from there.
-    running = world.add([1] * 9, max_tokens=50)
+    running = world.add([3] * 9, max_tokens=50)
     world.step()
-    assert (running.cached, running.slot < 2) == (8, True)
+    assert (running.cached, running.slot) == (8, 0)
     other = world.add([6] * 9)
     while not other.finished:
         world.step()
-    assert world.prefixes() == {1, 3, 4, 5, 6}
+    assert world.prefixes() == {2, 3, 4, 5, 6}
 
 
 def test_those_who_wait_do_not_lose_their_prefix_to_those_before_them():
@@ -360,6 +359,20 @@ def test_a_prefix_longer_than_a_step_copies_is_copied_all_the_same():
     world.step()
     assert other.cached == 40 * CHUNK
     world.finish()
+
+
+def test_no_step_copies_for_long():
+    world = World(slots=10)
+    shared = list(range(4 * CHUNK))
+    for number in range(10):
+        world.add([*shared, number], max_tokens=100)
+    copied = []
+    while len(copied) < 20:
+        before = world.memory.copied
+        world.step()
+        copied.append(world.memory.copied - before)
+    assert sum(copied) == 9 * 4 * CHUNK
+    assert max(copied) == 16 * CHUNK
 
 
 def test_memory_counts_that_an_earlier_request_used():
