@@ -50,6 +50,7 @@ class GenerateCalls(ABC, Generic[G, D]):
         logprob_token_ids: Sequence[int] = (),
         full_vocabulary: bool = False,
         prompt_logprobs: bool = False,
+        bypass_prefix_reuse: bool = False,
         resume_token_ids: Sequence[int] = (),
         timeout: float | None = None,
     ) -> G:
@@ -79,6 +80,7 @@ class GenerateCalls(ABC, Generic[G, D]):
             full_vocabulary: Whether each step has the log probability of every token. Steps
                 are kept while the generation is: 4 bytes a token of the vocabulary each.
             prompt_logprobs: Whether the prompt's own log probabilities are sent.
+            bypass_prefix_reuse: Computes the whole prompt, whatever the server has kept of it.
             resume_token_ids: Tokens of a broken stream: computed again, not sent again.
             timeout: Seconds that the whole call may take. Default: no limit.
 
@@ -116,6 +118,7 @@ class GenerateCalls(ABC, Generic[G, D]):
                 full_vocabulary=full_vocabulary,
             ),
             prompt_logprobs=prompt_logprobs,
+            bypass_prefix_reuse=bypass_prefix_reuse,
             resume_token_ids=resume_token_ids,
         )
         return self._start_generation(request, timeout)

@@ -118,6 +118,7 @@ def generate_request(
     stop_conditions: types.StopConditions,
     logprobs: types.LogprobOptions,
     prompt_logprobs: bool = False,
+    bypass_prefix_reuse: bool = False,
     resume_token_ids: Sequence[int] = (),
 ) -> pb.GenerateRequest:
     """Builds the request of Generate from its parts."""
@@ -128,6 +129,7 @@ def generate_request(
         logprobs=logprobs,
     )
     _set(request, "prompt_logprobs", prompt_logprobs)
+    _set(request, "bypass_prefix_reuse", bypass_prefix_reuse)
     _extend(request, "resume_token_ids", resume_token_ids)
     return request
 

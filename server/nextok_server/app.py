@@ -19,6 +19,7 @@ from nextok_server import replies
 from nextok_server.artifact import Artifact, load_artifact
 from nextok_server.config import Config
 from nextok_server.engine import Engine
+from nextok_server.kv_cache import KVCache
 from nextok_server.model import Model
 from nextok_server.requests import Limits
 from nextok_server.runner import Runner
@@ -94,7 +95,9 @@ async def create_server(config: Config) -> App:
         threads=config.threads,
         spinning=config.spinning,
     )
-    engine = Engine(model, Scheduler(config.slots, config.prefill_chunk))
+    retained_tokens = config.retained_mb * _MEBIBYTE // model.cache.token_bytes
+    cache = KVCache(config.slots, config.prefill_chunk, model.cache, retained_tokens)
+    engine = Engine(model, Scheduler(cache, config.prefill_chunk, reuse=config.prefix_reuse))
     loop = asyncio.get_running_loop()
     background: set[asyncio.Task[None]] = set()
 
@@ -184,4 +187,5 @@ def _model_info(
         server_version=version("nextok"),
         onnxruntime_version=runtime_version,
         threads=config.threads,
+        capabilities=[pb.CAPABILITY_PREFIX_REUSE] if config.prefix_reuse else [],
     )

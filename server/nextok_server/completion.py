@@ -113,7 +113,9 @@ class Completion:
         sequence = self._sequence
         return pb.GenerateSummary(
             usage=types.Usage(
-                prompt_tokens=len(sequence.request.prompt), completion_tokens=len(self._ids)
+                prompt_tokens=len(sequence.request.prompt),
+                completion_tokens=len(self._ids),
+                cached_tokens=sequence.cached,
             ),
             timings=types.Timings(
                 queue_seconds=sequence.started_at - sequence.arrived_at,

@@ -55,6 +55,15 @@ class Config(BaseSettings):
         multiple_of=2,
         description="Prompt tokens computed between two decode steps; even.",
     )
+    prefix_reuse: bool = Field(
+        True, description="Whether what was computed for one prompt is used for others."
+    )
+    retained_mb: int = Field(
+        128,
+        ge=0,
+        le=1_000_000,
+        description="Megabytes (2**20) of prompts' state kept for reuse after their requests.",
+    )
     max_prompt_bytes: int = Field(65_536, ge=1, description="Bytes of a text in a request.")
     max_stop: int = Field(16, ge=0, description="Stop strings in a request.")
     max_stop_bytes: int = Field(256, ge=1, description="Bytes of one stop string.")

@@ -8,9 +8,9 @@ from __future__ import annotations
 import time
 
 from nextok_server.distribution import advance, score
-from nextok_server.model import Chunk, Model
+from nextok_server.model import Chunk, Distributions, Model
 from nextok_server.sampling import SamplingParams, inverse_temperature
-from nextok_server.scheduler import Scheduler
+from nextok_server.scheduler import Scheduler, Work
 from nextok_server.sequence import Event, PromptScore, Sequence
 
 Events = list[tuple[Sequence, list[Event]]]
@@ -28,6 +28,11 @@ class Engine:
         """Whether a step would compute anything."""
         return self.scheduler.has_work
 
+    @property
+    def has_excess(self) -> bool:
+        """Whether steps with nothing else to do would give memory back."""
+        return self.scheduler.has_excess
+
     def cancel(self, sequence: Sequence) -> None:
         """Drops a sequence, unless it has already ended."""
         if not sequence.finished:
@@ -35,7 +40,7 @@ class Engine:
             self.scheduler.remove(sequence)
 
     def step(self) -> Events:
-        """Computes one prompt chunk and one token of every running sequence.
+        """Computes some prompts' next chunks and one token of every running sequence.
 
         Returns:
             What became known, by sequence; empty where there was nothing to do. A sequence
@@ -43,8 +48,8 @@ class Engine:
         """
         plan = self.scheduler.plan()
         events: Events = []
-        if plan.prefill is not None:
-            events.append((plan.prefill, self._prefill(plan.prefill, plan.length)))
+        if plan.prefill:
+            events.extend(self._prefill(plan.prefill))
         if plan.decode:
             events.extend(self._decode(plan.decode))
         for sequence, produced in events:
@@ -53,33 +58,27 @@ class Engine:
                 self.scheduler.remove(sequence)
         return events
 
-    def _prefill(self, sequence: Sequence, length: int) -> list[Event]:
-        """Computes a chunk of a prompt; the last one yields the first token."""
-        _mark_started(sequence)
-        request, start = sequence.request, sequence.computed
-        end = start + length
-        is_last = end == len(request.prompt)
-        if request.outputs.prompt:
-            wanted = range(length)
-        else:
-            wanted = range(length - 1, length) if is_last else range(0)
-        chunk = Chunk(sequence.slot, start, sequence.tokens[start:end], wanted)
+    def _prefill(self, works: list[Work]) -> Events:
+        """Computes chunks of prompts; a prompt's last one yields the first token."""
+        chunks = []
+        for work in works:
+            _mark_started(work.sequence)
+            start = work.sequence.computed
+            tokens = work.sequence.tokens[start : start + work.length]
+            chunks.append(Chunk(work.sequence.slot, start, tokens, _wanted(work)))
+        params = [work.sequence.request.sampling for work in works]
         outputs = self._model.prefill(
-            chunk,
-            inverse_temperature(request.sampling),
-            logit_max=_needs_logit_max(request.sampling),
-            temperature_mass=_needs_temperature_mass(request.sampling),
+            chunks,
+            [inverse_temperature(p) for p in params],
+            logit_max=any(_needs_logit_max(p) for p in params),
+            temperature_mass=any(_needs_temperature_mass(p) for p in params),
         )
-        sequence.computed = end
-        events: list[Event] = []
-        if request.outputs.prompt:
-            if start == 0:
-                events.append(PromptScore(0, request.prompt[0]))
-            known = min(end + 1, len(request.prompt))
-            for position in range(start + 1, known):
-                events.append(score(sequence, position, outputs, position - start - 1))
-        if is_last:
-            events.append(advance(sequence, outputs, len(wanted) - 1))
+        events: Events = []
+        row = 0
+        for work, chunk in zip(works, chunks, strict=True):
+            self.scheduler.note_computed(work)
+            events.append((work.sequence, _read_prompt(work.sequence, chunk, outputs, row)))
+            row += len(chunk.wanted)
         return events
 
     def _decode(self, sequences: list[Sequence]) -> Events:
@@ -102,6 +101,30 @@ class Engine:
             produced.append(advance(sequence, outputs, row))
             events.append((sequence, produced))
         return events
+
+
+def _wanted(work: Work) -> range:
+    """Columns of a prompt's chunk whose distribution is wanted."""
+    request = work.sequence.request
+    if request.outputs.prompt:
+        return range(work.length)
+    is_last = work.sequence.computed + work.length == len(request.prompt)
+    return range(work.length - 1, work.length) if is_last else range(0)
+
+
+def _read_prompt(sequence: Sequence, chunk: Chunk, outputs: Distributions, row: int) -> list[Event]:
+    """What a computed chunk tells; its distributions begin at `row`."""
+    prompt, start = sequence.request.prompt, chunk.start
+    end = start + len(chunk.tokens)
+    events: list[Event] = []
+    if sequence.request.outputs.prompt:
+        if start == 0:
+            events.append(PromptScore(0, prompt[0]))
+        for position in range(start + 1, min(end + 1, len(prompt))):
+            events.append(score(sequence, position, outputs, row + position - start - 1))
+    if end == len(prompt):
+        events.append(advance(sequence, outputs, row + len(chunk.wanted) - 1))
+    return events
 
 
 def _mark_started(sequence: Sequence) -> None:

@@ -10,8 +10,6 @@ shape that occurs and used again.
 
 from __future__ import annotations
 
-import math
-import mmap
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +18,7 @@ import numpy as np
 import onnxruntime as ort
 
 from nextok_server.artifact import Artifact
+from nextok_server.cache_memory import CacheMemory
 from nextok_server.errors import ArtifactError
 from nextok_server.processor import sums_bytes_exactly
 
@@ -74,6 +73,9 @@ class Model:
         chunk: Longest chunk of a prompt, even.
         threads: Threads that compute one step.
         spinning: Whether they wait for work by spinning.
+
+    Attributes:
+        cache: The memory that past and present are bound to.
     """
 
     def __init__(
@@ -90,12 +92,14 @@ class Model:
         self._run_options.only_execute_path_to_fetches = True
         rows = max(self.slots, chunk)
         k, vocabulary = artifact.top_k, artifact.vocabulary_size
-        cache_shape = (self.slots, artifact.heads, self.capacity, artifact.head_dim)
-        self._cache: dict[str, np.ndarray[Any, Any]] = {
-            f"{layer}.{part}": _untouched_zeros(cache_shape, np.dtype(artifact.cache))
-            for layer in range(artifact.layers)
-            for part in ("key", "value")
-        }
+        self.cache = CacheMemory(
+            layers=artifact.layers,
+            slots=self.slots,
+            heads=artifact.heads,
+            capacity=self.capacity,
+            head_dim=artifact.head_dim,
+            dtype=np.dtype(artifact.cache),
+        )
         self._inputs: dict[str, np.ndarray[Any, Any]] = {
             "input_ids": np.zeros(rows * 2, np.int64),
             "position_ids": np.zeros(rows * 2, np.int64),
@@ -182,34 +186,43 @@ class Model:
 
     def prefill(
         self,
-        chunk: Chunk,
-        inverse_temperature: float,
+        chunks: list[Chunk],
+        inverse_temperature: list[float],
         *,
         logit_max: bool,
         temperature_mass: bool,
     ) -> Distributions:
-        """Computes a chunk of at least two tokens of one prompt.
+        """Computes a chunk of at least two tokens of each of some prompts, ordered by slot.
 
-        The distributions are those of the columns in `chunk.wanted`; `inverse_temperature`
-        holds for the last of them.
+        Rows are bound from the first slot to the last, all as long as the longest chunk; those
+        between that have no chunk stay idle. The distributions are those of the columns in each
+        `chunk.wanted`, one chunk after the other; each chunk has its own inverse temperature.
         """
-        length, inputs = len(chunk.tokens), self._inputs
-        padded = self._padded(length)
-        end = chunk.start + length
-        inputs["input_ids"][:length] = chunk.tokens
-        inputs["position_ids"][:length] = np.arange(chunk.start, end)
-        inputs["input_ids"][length:padded] = 0
-        inputs["position_ids"][length:padded] = 0
-        inputs["query_seqlens"][0] = length
-        inputs["seqlens_k"][0] = end - 1
-        inputs["total_sequence_length"][0] = max(end, padded)
-        wanted = len(chunk.wanted)
-        rows = self._padded(max(wanted, 1))
-        inputs["logits_index"][:rows] = chunk.wanted[-1] if wanted else 0
-        inputs["logits_index"][:wanted] = chunk.wanted
-        inputs["inverse_temperature"][:rows] = inverse_temperature
+        first, rows = chunks[0].slot, chunks[-1].slot - chunks[0].slot + 1
+        padded = self._padded(max(len(chunk.tokens) for chunk in chunks))
+        inputs, size = self._inputs, rows * padded
+        ids = inputs["input_ids"][:size].reshape(rows, padded)
+        positions = inputs["position_ids"][:size].reshape(rows, padded)
+        for array in (ids, positions, inputs["query_seqlens"][:rows], inputs["seqlens_k"][:rows]):
+            array[...] = 0
+        wanted = 0
+        for chunk, inverse in zip(chunks, inverse_temperature, strict=True):
+            row, length = chunk.slot - first, len(chunk.tokens)
+            end = chunk.start + length
+            ids[row, :length] = chunk.tokens
+            positions[row, :length] = np.arange(chunk.start, end)
+            inputs["query_seqlens"][row] = length
+            inputs["seqlens_k"][row] = end - 1
+            columns = slice(wanted, wanted + len(chunk.wanted))
+            inputs["logits_index"][columns] = np.asarray(chunk.wanted, np.int64) + row * padded
+            inputs["inverse_temperature"][columns] = inverse
+            wanted = columns.stop
+        longest = max(chunk.start + len(chunk.tokens) for chunk in chunks)
+        inputs["total_sequence_length"][0] = max(longest, padded)
+        results = self._padded(max(wanted, 1))
+        inputs["logits_index"][wanted:results] = 0
         outputs = 1 | logit_max << 1 | temperature_mass << 2 if wanted else 0
-        self._run(chunk.slot, 1, padded, rows, outputs)
+        self._run(first, rows, padded, results, outputs)
         return self._views(wanted)
 
     def _padded(self, rows: int) -> int:
@@ -246,7 +259,7 @@ class Model:
         for name, shape in shapes.items():
             array = self._inputs[name]
             binding.bind_input(name, "cpu", 0, array.dtype.type, shape, array.ctypes.data)
-        for name, array in self._cache.items():
+        for name, array in self.cache.arrays.items():
             view = array[first : first + rows]
             address = view.ctypes.data
             past = f"past_key_values.{name}"
@@ -260,15 +273,3 @@ class Model:
                     shape = (wanted, *array.shape[1:])
                     binding.bind_output(name, "cpu", 0, array.dtype.type, shape, array.ctypes.data)
         return binding
-
-
-def _untouched_zeros(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    """Zeros whose memory the system provides as it is written, in small pages.
-
-    The places in use lie scattered over the cache, a few kB each. With huge pages the first
-    token of a sequence would claim all that its slot can ever need.
-    """
-    memory = mmap.mmap(-1, math.prod(shape) * dtype.itemsize)
-    if hasattr(mmap, "MADV_NOHUGEPAGE"):
-        memory.madvise(mmap.MADV_NOHUGEPAGE)
-    return np.frombuffer(memory, dtype).reshape(shape)

@@ -23,6 +23,8 @@ from nextok_server.sequence import Event, Request, Sequence, is_end
 
 _log = structlog.get_logger(__name__)
 _Command = Callable[[], None]
+# Between two steps that only give memory back.
+_TRIM_SECONDS = 0.2
 
 
 class Stream:
@@ -198,7 +200,8 @@ class Runner:
         self._looking = True
         try:
             while True:
-                command = self._inbox.get(block=not self._engine.has_work)
+                patience = _TRIM_SECONDS if self._engine.has_excess else None
+                command = self._inbox.get(not self._engine.has_work, patience)
                 if command is None:
                     return False
                 command()

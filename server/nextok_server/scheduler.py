@@ -1,12 +1,17 @@
 """Who runs next: admission, prompt chunks, decoding.
 
-Knows: sequences and slots. Does not know: tensors, probabilities, time.
+Knows: sequences, and which prefixes the cache holds. Does not know: tensors, probabilities, time.
 
-A step computes one chunk of one prompt and one token of every sequence that is past its
-prompt, so that a long prompt never stalls running streams for more than a chunk. Prompts are
+A step computes at most one chunk's length of prompts and one token of every sequence that is past
+its prompt, so that a long prompt never stalls running streams for more than a chunk. Prompts are
 cut at multiples of the chunk's length, counted from their start; where one token is left over
 it is fed by decoding, as generated tokens are. The cut depends on the prompt alone, and so do
 the bits of what comes out.
+
+Whole chunks that some slot holds are not computed again but copied, just before the sequence goes
+on behind them. Where several need a chunk that none holds yet, the first one computes it, in a step
+that has no room for another whole chunk, and at the next step the others find it. So a sequence
+that ends holds nobody up, and the first one that is ready never waits.
 """
 
 from __future__ import annotations
@@ -14,8 +19,27 @@ from __future__ import annotations
 import heapq
 from dataclasses import dataclass, field
 
-from nextok_server.kv_cache import SlotPool
+from nextok_server.kv_cache import KVCache, chunk_keys
 from nextok_server.sequence import Sequence
+
+# Chunks that one step copies, unless the first sequence needs more. Copying one takes a
+# twentieth to a hundredth of the time of computing it.
+_COPIED_CHUNKS = 16
+# Steps between two looks at whether free slots have memory to give back.
+_STEPS_A_TRIM = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A chunk of a prompt to compute.
+
+    Attributes:
+        sequence: Whose prompt.
+        length: Tokens, at least 2.
+    """
+
+    sequence: Sequence
+    length: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,34 +47,49 @@ class Plan:
     """What one step computes.
 
     Attributes:
-        prefill: The sequence whose prompt goes on, if any.
-        length: Tokens of its chunk, at least 2.
+        prefill: Chunks of prompts, by slot.
         decode: Sequences that get one token computed, by slot.
     """
 
-    prefill: Sequence | None = None
-    length: int = 0
+    prefill: list[Work] = field(default_factory=list)
     decode: list[Sequence] = field(default_factory=list)
 
 
 class Scheduler:
-    """Orders sequences into steps. Not thread-safe: the engine thread's own."""
+    """Orders sequences into steps. Not thread-safe: the engine thread's own.
 
-    def __init__(self, slots: int, chunk: int) -> None:
-        self._pool = SlotPool(slots)
+    Args:
+        cache: The slots.
+        chunk: Tokens of a whole chunk of a prompt, even.
+        reuse: Whether what was computed for one prompt is used for others.
+    """
+
+    def __init__(self, cache: KVCache, chunk: int, *, reuse: bool) -> None:
+        self._cache = cache
         self._chunk = chunk
+        self._reuse = reuse
         self._waiting: list[tuple[int, int, Sequence]] = []
         self._running: list[Sequence] = []
         self._arrivals = 0
+        self._steps = 0
+
+    @property
+    def has_excess(self) -> bool:
+        """Whether steps with nothing else to do would give memory back."""
+        return self._cache.has_excess
 
     @property
     def has_work(self) -> bool:
         """Whether a step would compute anything."""
-        admissible = bool(self._waiting) and len(self._pool) > 0
+        admissible = bool(self._waiting) and self._cache.has_room
         return admissible or any(not sequence.paused for sequence in self._running)
 
     def add(self, sequence: Sequence) -> None:
         """Puts a sequence in the queue: behind its own priority, before lower ones."""
+        if self._reuse:
+            sequence.keys = chunk_keys(sequence.request.prompt, self._chunk)
+            # What it will want is not to be lost to those that are admitted before it.
+            self._cache.find(self._reusable(sequence))
         self._arrivals += 1
         entry = (-sequence.request.priority, self._arrivals, sequence)
         heapq.heappush(self._waiting, entry)
@@ -59,23 +98,102 @@ class Scheduler:
         """Forgets a sequence, wherever it is, and frees its slot."""
         if sequence.slot >= 0:
             self._running.remove(sequence)
-            self._pool.give_back(sequence.slot)
+            self._cache.give_back(sequence.slot, sequence.computed)
             sequence.slot = -1
         else:
             self._waiting = [entry for entry in self._waiting if entry[2] is not sequence]
             heapq.heapify(self._waiting)
 
     def plan(self) -> Plan:
-        """Admits what there is room for and says what the next step computes."""
-        while self._waiting and len(self._pool):
+        """Admits what there is room for and says what the next step computes.
+
+        What the step builds on is copied into place.
+        """
+        self._admit()
+        self._steps += 1
+        if not self._running or self._steps % _STEPS_A_TRIM == 0:
+            self._cache.trim()
+        plan = Plan()
+        batch = _Batch(self._chunk)
+        copies = _COPIED_CHUNKS
+        for sequence in self._running:
+            if sequence.paused:
+                continue
+            if len(sequence.tokens) - sequence.computed == 1:
+                plan.decode.append(sequence)
+                continue
+            # Prompts are fed in whole chunks up to their last, so this is a chunk's border.
+            own = sequence.computed // self._chunk
+            held = self._cache.find(self._reusable(sequence), own)
+            length = min(len(sequence.tokens) - held * self._chunk, self._chunk)
+            affordable = held - own <= copies or copies == _COPIED_CHUNKS
+            if not affordable or (length > 1 and not batch.fits(sequence.slot, length)):
+                continue
+            if held > own:
+                self._copy(sequence, held)
+                copies -= held - own
+            if length > 1:
+                batch.add(sequence.slot, length)
+                plan.prefill.append(Work(sequence, length))
+            else:
+                plan.decode.append(sequence)
+        plan.prefill.sort(key=lambda work: work.sequence.slot)
+        plan.decode.sort(key=lambda sequence: sequence.slot)
+        return plan
+
+    def note_computed(self, work: Work) -> None:
+        """Says that a chunk's state stands in the cache now."""
+        sequence = work.sequence
+        sequence.computed += work.length
+        if self._reuse and work.length == self._chunk:
+            self._cache.note(sequence.slot, sequence.keys[sequence.computed // self._chunk - 1])
+
+    def _admit(self) -> None:
+        while self._waiting and self._cache.has_room:
             sequence = heapq.heappop(self._waiting)[2]
-            sequence.slot = self._pool.take()
+            sequence.slot, held = self._cache.take(self._reusable(sequence))
+            sequence.computed = sequence.cached = held * self._chunk
             self._running.append(sequence)
-        ready = [sequence for sequence in self._running if not sequence.paused]
-        decode = [s for s in ready if len(s.tokens) - s.computed == 1]
-        decode.sort(key=lambda sequence: sequence.slot)
-        for sequence in ready:
-            left = len(sequence.tokens) - sequence.computed
-            if left > 1:
-                return Plan(sequence, min(left, self._chunk), decode)
-        return Plan(decode=decode)
+
+    def _reusable(self, sequence: Sequence) -> tuple[bytes, ...]:
+        """The chunks of its prompt that a sequence may take from others.
+
+        At least one token is left to compute, which the first distribution comes from.
+        """
+        request = sequence.request
+        if request.bypass_prefix_reuse or request.outputs.prompt:
+            return ()
+        return sequence.keys[: (len(request.prompt) - 1) // self._chunk]
+
+    def _copy(self, sequence: Sequence, held: int) -> None:
+        self._cache.copy(sequence.slot, sequence.keys[:held])
+        tokens = held * self._chunk
+        sequence.cached += tokens - sequence.computed
+        sequence.computed = tokens
+
+
+class _Batch:
+    """The shape of one call: rows of neighbouring slots, all as long as the longest.
+
+    Its first chunk always fits, others while the whole is no larger than a chunk.
+    """
+
+    def __init__(self, tokens: int) -> None:
+        self._tokens = tokens
+        self._first = self._last = -1
+        self._longest = 0
+
+    def fits(self, slot: int, length: int) -> bool:
+        """Whether a chunk may be added."""
+        if self._longest == 0:
+            return True
+        rows = max(self._last, slot) - min(self._first, slot) + 1
+        longest = max(self._longest, length)
+        # Rows are padded to an even length.
+        return rows * (longest + longest % 2) <= self._tokens
+
+    def add(self, slot: int, length: int) -> None:
+        """Adds a chunk."""
+        self._first = slot if self._longest == 0 else min(self._first, slot)
+        self._last = max(self._last, slot)
+        self._longest = max(self._longest, length)

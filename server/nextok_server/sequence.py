@@ -68,6 +68,7 @@ class Request:
         prompt: Token ids, at least one.
         forced: Tokens of the completion that are given rather than drawn.
         priority: Higher ones are started first.
+        bypass_prefix_reuse: Computes the whole prompt, whatever the cache holds of it.
     """
 
     prompt: tuple[int, ...]
@@ -76,6 +77,7 @@ class Request:
     outputs: Outputs = Outputs()
     forced: tuple[int, ...] = ()
     priority: int = 0
+    bypass_prefix_reuse: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,8 @@ class Sequence:
     Attributes:
         tokens: Prompt and completion so far.
         computed: How many of them the cache holds.
+        cached: How many of those were not computed for this sequence but taken from others.
+        keys: What the cache knows the prompt's whole chunks by; see kv_cache.
         slot: Row of the cache; -1 while waiting.
         read: Events that the reader took; written by the event loop, read by the engine.
         window: Events that may be unread before the sequence pauses.
@@ -156,6 +160,8 @@ class Sequence:
     arrived_at: float = field(default_factory=time.monotonic)
     tokens: list[int] = field(default_factory=list)
     computed: int = 0
+    cached: int = 0
+    keys: tuple[bytes, ...] = ()
     slot: int = -1
     produced: int = 0
     read: int = 0

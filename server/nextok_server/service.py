@@ -170,7 +170,15 @@ class Service:
         requests.check_prompt_length(len(ids), field, limits)
         stop = requests.read_stop_params(request.stop_conditions, len(ids), self._eos, limits)
         forced = requests.read_resume(request.resume_token_ids, stop.max_tokens, limits)
-        own = Request(tuple(ids), sampling, stop, outputs, forced, request.priority)
+        own = Request(
+            tuple(ids),
+            sampling,
+            stop,
+            outputs,
+            forced,
+            request.priority,
+            request.bypass_prefix_reuse,
+        )
         return own, stop_strings
 
     async def _stream_completion(

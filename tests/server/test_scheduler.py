@@ -1,0 +1,431 @@
+"""Who runs when and on what state, checked against a cache that remembers each token's past."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nextok_server.kv_cache import KVCache, chunk_keys
+from nextok_server.sampling import SamplingParams
+from nextok_server.scheduler import Plan, Scheduler
+from nextok_server.sequence import Outputs, Request, Sequence, StopParams
+
+CHUNK = 4
+
+
+class Memory:
+    """For each slot and place: the text up to there, and how the last token of it was computed."""
+
+    def __init__(self, slots: int) -> None:
+        self.slots: list[list[tuple]] = [[] for _ in range(slots)]
+        self.copied = 0
+
+    def write(self, slot: int, start: int, cells: list[tuple]) -> None:
+        assert start <= len(self.slots[slot])
+        self.slots[slot][start : start + len(cells)] = cells
+
+    def copy(self, source: int, target: int, start: int, stop: int) -> None:
+        assert source != target
+        assert 0 <= start < stop <= len(self.slots[source])
+        self.copied += stop - start
+        self.write(target, start, self.slots[source][start:stop])
+
+    def discard(self, slot: int, start: int) -> None:
+        assert start < len(self.slots[slot])
+        del self.slots[slot][start:]
+
+
+def cells(tokens: list[int], prompt_length: int, stop: int) -> list[tuple]:
+    """What a slot has to hold of a text: whole chunks, a chunk's part, or single tokens."""
+    found = []
+    for place in range(stop):
+        end = min(place // CHUNK * CHUNK + CHUNK, prompt_length)
+        length = end - place // CHUNK * CHUNK
+        if place >= prompt_length or length == 1:
+            length = 1
+        found.append((tuple(tokens[: place + 1]), length))
+    return found
+
+
+@dataclass
+class World:
+    """A scheduler, and an engine that computes nothing but writes down what it would."""
+
+    slots: int
+    retained: int = 1000
+    reuse: bool = True
+    computed_chunks: list[tuple] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.memory = Memory(self.slots)
+        cache = KVCache(self.slots, CHUNK, self.memory, self.retained)
+        self.scheduler = Scheduler(cache, CHUNK, reuse=self.reuse)
+        self.sequences: list[Sequence] = []
+        self.admitted: list[Sequence] = []
+
+    def add(self, prompt, max_tokens=2, **fields) -> Sequence:
+        stop = StopParams(max_tokens)
+        sequence = Sequence(Request(tuple(prompt), SamplingParams(), stop, **fields), window=1000)
+        self.scheduler.add(sequence)
+        self.sequences.append(sequence)
+        return sequence
+
+    def running(self) -> list[Sequence]:
+        return [s for s in self.sequences if s.slot >= 0]
+
+    def cancel(self, sequence: Sequence) -> None:
+        sequence.finished = True
+        self.scheduler.remove(sequence)
+
+    def step(self) -> Plan:
+        plan = self.scheduler.plan()
+        self._check(plan)
+        for work in plan.prefill:
+            sequence, start = work.sequence, work.sequence.computed
+            self._compute(sequence, work.length)
+            self.scheduler.note_computed(work)
+            self.computed_chunks.append(tuple(sequence.tokens[: start + work.length]))
+            if sequence.computed == len(sequence.request.prompt):
+                self._draw(sequence)
+        for sequence in plan.decode:
+            self._compute(sequence, 1)
+            sequence.computed += 1
+            self._draw(sequence)
+        return plan
+
+    def _check(self, plan: Plan) -> None:
+        new = [s for s in self.sequences if s.slot >= 0 and s not in self.admitted]
+        self.admitted += sorted(new, key=lambda s: -s.request.priority)
+        planned = {work.sequence for work in plan.prefill} | set(plan.decode)
+        # The first that can go on does.
+        ready = [s for s in self.admitted if s.slot >= 0 and not s.paused]
+        assert set(ready[:1]) <= planned <= set(ready)
+        slots = [work.sequence.slot for work in plan.prefill]
+        everyone = slots + [sequence.slot for sequence in plan.decode]
+        assert slots == sorted(slots)
+        assert len(set(everyone)) == len(everyone)
+        decodable = [s for s in self.running() if not s.paused and s.generated]
+        assert set(decodable) <= set(plan.decode)
+        if len(slots) > 1:
+            longest = max(work.length + work.length % 2 for work in plan.prefill)
+            assert (slots[-1] - slots[0] + 1) * longest <= CHUNK
+
+    def _compute(self, sequence: Sequence, length: int) -> None:
+        start, prompt_length = sequence.computed, len(sequence.request.prompt)
+        known = cells(sequence.tokens, prompt_length, start + length)
+        assert self.memory.slots[sequence.slot][:start] == known[:start]
+        assert all(cell[1] == length for cell in known[start:])
+        self.memory.write(sequence.slot, start, known[start:])
+
+    def _draw(self, sequence: Sequence) -> None:
+        sequence.tokens.append(len(sequence.tokens) % 3)
+        sequence.finished = sequence.generated >= sequence.request.stop.max_tokens
+        if sequence.finished:
+            self.scheduler.remove(sequence)
+
+    def trim(self) -> None:
+        """Steps with nothing to compute, until no more memory is given back."""
+        for _ in self.memory.slots:
+            self.step()
+        assert not self.scheduler.has_excess
+        assert sum(map(len, self.memory.slots)) <= self.retained
+
+    def prefixes(self) -> set[int]:
+        """The first token of what each slot's memory holds."""
+        return {cell[0][0] for memory in self.memory.slots for cell in memory[:1]}
+
+    def finish(self) -> None:
+        """Steps until nothing is left; every step brings somebody on."""
+        left = 10 + sum(len(s.tokens) + s.request.stop.max_tokens for s in self.sequences)
+        while self.scheduler.has_work:
+            self.step()
+            left -= 1
+            assert left > 0, "nobody got on"
+        assert all(s.finished for s in self.sequences)
+
+
+prompts = st.lists(
+    st.sampled_from([(0, 0, 0, 0), (1, 1, 1, 1), (0, 1, 2), (0,), (1, 2)]), min_size=1, max_size=5
+).map(lambda parts: [token for part in parts for token in part])
+requests = st.fixed_dictionaries(
+    {"prompt": prompts, "max_tokens": st.integers(1, 6)},
+    optional={
+        "bypass_prefix_reuse": st.booleans(),
+        "outputs": st.builds(Outputs, prompt=st.booleans()),
+        "priority": st.integers(-1, 1),
+        "pauses": st.just(True),
+    },
+)
+actions = st.one_of(
+    requests,
+    requests,
+    st.just("step"),
+    st.just("step"),
+    st.tuples(st.just("cancel"), st.integers(0, 99)),
+)
+
+
+@given(
+    st.lists(actions, max_size=40),
+    st.integers(1, 5),
+    st.sampled_from([0, 3, 8, 13, 1000]),
+    st.booleans(),
+)
+def test_nobody_builds_on_anothers_tokens_or_waits_for_ever(script, slots, retained, reuse):
+    world = World(slots, retained, reuse)
+    for action in script:
+        alive = [sequence for sequence in world.sequences if not sequence.finished]
+        if isinstance(action, dict):
+            fields = dict(action)
+            pauses = fields.pop("pauses", False)
+            sequence = world.add(**fields)
+            # As a reader that is behind, while others run.
+            sequence.read = -1000 if pauses else 0
+        elif action == "step":
+            world.step()
+        elif alive:
+            world.cancel(alive[action[1] % len(alive)])
+    for sequence in world.sequences:
+        sequence.read = 0
+    world.finish()
+    world.trim()
+    for sequence in world.sequences:
+        most = math.ceil(len(sequence.request.prompt) / CHUNK - 1) * CHUNK
+        assert sequence.cached % CHUNK == 0
+        assert 0 <= sequence.cached <= max(0, most)
+        if not reuse or sequence.request.bypass_prefix_reuse or sequence.request.outputs.prompt:
+            assert sequence.cached == 0
+
+
+@given(st.integers(1, 40), st.integers(1, 8))
+def test_a_shared_prefix_is_computed_once_however_many_arrive_together(length, slots):
+    world = World(slots)
+    shared = list(range(length))
+    for number in range(slots):
+        world.add([*shared, 100 + number])
+    world.finish()
+    whole = [chunk for chunk in world.computed_chunks if len(chunk) <= length // CHUNK * CHUNK]
+    assert len(whole) == len(set(whole)) == length // CHUNK
+
+
+def test_an_unrelated_prompt_is_not_held_up_by_those_that_wait_for_each_other():
+    world = World(slots=8)
+    for number in range(6):
+        world.add([*range(20), 100 + number])
+    unrelated = world.add([7] * 9)
+    # Five chunks of the shared prefix, six remainders one by one at most, then its own three.
+    for _ in range(5 + 6 + 3):
+        world.step()
+    assert unrelated.generated > 0
+
+
+def test_the_first_goes_on_where_the_one_it_followed_is_cancelled():
+    world = World(slots=4)
+    leader, *others = [world.add([*range(20), 100 + number]) for number in range(4)]
+    world.step()
+    world.step()
+    assert [s.computed for s in (leader, *others)] == [8, 0, 0, 0]
+    world.cancel(leader)
+    world.finish()
+    assert [s.cached for s in others] == [8, 20, 20]
+
+
+def test_a_paused_leader_holds_up_nobody():
+    world = World(slots=2)
+    leader = world.add(list(range(13)), outputs=Outputs(prompt=True))
+    follower = world.add(list(range(13)))
+    world.step()
+    leader.read = -1000
+    for _ in range(5):
+        world.step()
+    assert follower.generated > 0
+    assert follower.cached == 4
+    leader.read = 0
+    world.finish()
+
+
+def test_a_sequence_that_bypasses_reuse_gives_to_others():
+    world = World(slots=1)
+    prompt = list(range(13))
+    for bypass, cached in ((True, 0), (False, 12), (True, 0), (False, 12)):
+        sequence = world.add(prompt, bypass_prefix_reuse=bypass)
+        world.finish()
+        assert sequence.cached == cached
+
+
+def test_a_slot_that_holds_just_the_prefix_is_taken_over_without_a_copy():
+    world = World(slots=4)
+    world.add(list(range(9)))
+    world.finish()
+    again = world.add([*range(8), 50, 51])
+    world.finish()
+    assert (again.cached, world.memory.copied) == (8, 0)
+
+
+def test_a_prompt_of_whole_chunks_has_its_last_one_computed():
+    world = World(slots=2)
+    for length, cached in ((8, 0), (8, 4), (9, 8), (10, 8)):
+        sequence = world.add(list(range(length)))
+        world.finish()
+        assert sequence.cached == cached
+
+
+def test_a_prefix_outlives_requests_that_come_one_by_one_and_share_nothing():
+    world = World(slots=4)
+    world.add([1] * 9)
+    world.finish()
+    for number in range(2, 4):
+        other = world.add([number] * 9)
+        world.finish()
+        assert other.slot == -1
+        assert other.cached == 0
+    first = world.add([1] * 9)
+    world.finish()
+    assert first.cached == 8
+
+
+@given(st.lists(st.integers(0, 6), max_size=40), st.integers(2, 6), st.sampled_from([30, 1000]))
+def test_prefixes_used_last_are_kept_whatever_slot_they_were_in(numbers, slots, retained):
+    world = World(slots, retained)
+    last: list[int] = []
+    for number in numbers:
+        sequence = world.add([number] * 9)
+        world.finish()
+        kept = min(slots, retained // 9)
+        # One slot may hold what another holds too, copied down from it.
+        assert sequence.cached == 8 or number not in last[: kept - 1]
+        assert sequence.cached == 0 or number in last[:slots]
+        last = [number, *(other for other in last if other != number)]
+    world.trim()
+
+
+def run_one_by_one(world: World, *numbers: int) -> list[bool]:
+    """Whether each prompt, given by its token, found its prefix."""
+    found = []
+    for number in numbers:
+        sequence = world.add([number] * 9)
+        world.finish()
+        found.append(sequence.cached == 8)
+    return found
+
+
+def test_a_prefix_is_not_lost_to_make_room_for_its_own_use():
+    world = World(slots=4)
+    run_one_by_one(world, 1, 2, 3, 4)
+    assert run_one_by_one(world, 1) == [True]
+
+
+def test_what_two_slots_hold_is_lost_before_what_only_one_does():
+    world = World(slots=4)
+    run_one_by_one(world, 1)
+    for _ in range(3):
+        world.add([2] * 9)
+    world.finish()
+    run_one_by_one(world, 3, 4)
+    assert world.prefixes() == {1, 2, 3, 4}
+
+
+def test_a_prefix_that_was_copied_down_leaves_its_place_to_others():
+    world = World(slots=5)
+    run_one_by_one(world, 1, 2, 3, 4, 5)
+    running = world.add([3] * 9, max_tokens=50)
+    world.step()
+    assert (running.cached, running.slot) == (8, 0)
+    other = world.add([6] * 9)
+    while not other.finished:
+        world.step()
+    assert world.prefixes() == {2, 3, 4, 5, 6}
+
+
+def test_those_who_wait_do_not_lose_their_prefix_to_those_before_them():
+    world = World(slots=2)
+    run_one_by_one(world, 1, 2)
+    world.add([3] * 9)
+    waits = world.add([1] * 9)
+    world.finish()
+    assert waits.cached == 8
+
+
+def test_a_prefix_longer_than_a_step_copies_is_copied_all_the_same():
+    world = World(slots=2)
+    long = list(range(40 * CHUNK))
+    first = world.add(long, max_tokens=100)
+    while not first.generated:
+        world.step()
+    other = world.add([*long, 7, 7])
+    world.step()
+    assert other.cached == 40 * CHUNK
+    world.finish()
+
+
+def test_no_step_copies_for_long():
+    world = World(slots=10)
+    shared = list(range(4 * CHUNK))
+    for number in range(10):
+        world.add([*shared, number], max_tokens=100)
+    copied = []
+    while len(copied) < 20:
+        before = world.memory.copied
+        world.step()
+        copied.append(world.memory.copied - before)
+    assert sum(copied) == 9 * 4 * CHUNK
+    assert max(copied) == 16 * CHUNK
+
+
+def test_memory_counts_that_an_earlier_request_used():
+    world = World(slots=2, retained=13)
+    world.add([1] * 9, max_tokens=4)
+    world.finish()
+    for _ in range(2):
+        world.add([2] * 3, max_tokens=1)
+    world.finish()
+    world.trim()
+
+
+def test_slots_stay_low_whatever_they_held():
+    world = World(slots=8)
+    for number in range(8):
+        world.add([number] * 9)
+    world.finish()
+    for number in (7, 3, 5, 9):
+        sequences = [world.add([number + extra] * 9) for extra in range(2)]
+        world.step()
+        assert {s.slot for s in sequences} == {0, 1}
+        world.finish()
+
+
+def test_nothing_is_kept_where_nothing_may_be():
+    world = World(slots=2, retained=0)
+    for _ in range(2):
+        sequence = world.add(list(range(13)))
+        world.finish()
+        assert sequence.cached == 0
+    together = [world.add(list(range(13))) for _ in range(2)]
+    world.finish()
+    assert [s.cached for s in together] == [0, 12]
+
+
+def test_memory_is_given_back_while_others_run():
+    world = World(slots=4, retained=13)
+    for number in range(4):
+        world.add([number] * 20, max_tokens=10)
+    world.finish()
+    stays = world.add([9] * 9, max_tokens=1000)
+    while world.scheduler.has_excess:
+        world.step()
+    assert not stays.finished
+
+
+def test_keys_tell_prompts_apart_by_every_token_before_a_chunks_end():
+    base = chunk_keys(range(12), CHUNK)
+    assert len(base) == len(chunk_keys(range(15), CHUNK)) == 3
+    for place in range(12):
+        changed = list(range(12))
+        changed[place] += 1
+        keys = chunk_keys(changed, CHUNK)
+        same = place // CHUNK
+        assert keys[:same] == base[:same]
+        assert not set(keys[same:]) & set(base)
