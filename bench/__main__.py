@@ -23,12 +23,8 @@ from bench.install import failures_by_contender
 from bench.prepare import Field
 from bench.progress import Progress
 from bench.rounds import Rounds
-from bench.scenarios import Scenario, select
+from bench.scenarios import Scenario, quick, select
 
-QUICK = {
-    "scenarios": ["streams_1", "streams_32"],
-    "only": ["optimum-fp32", "nextok-int8"],
-}
 BUSY = 0.02  # processors that a process may use while it has nothing to do
 
 
@@ -48,10 +44,8 @@ def parse() -> argparse.Namespace:
     options = parser.parse_args()
     if options.rounds < 1 or options.threads < 1:
         parser.error("--rounds and --threads have to be at least 1")
-    if options.quick:
-        options.scenarios, options.only = QUICK["scenarios"], QUICK["only"]
     try:
-        options.chosen = select(options.scenarios, options.only)
+        options.chosen = quick() if options.quick else select(options.scenarios, options.only)
     except ValueError as error:
         parser.error(str(error))
     if not options.chosen:

@@ -60,6 +60,7 @@ def bars(found: Results, scenario: str, figure: str, title: str, scale: float) -
         and found["contenders"][name]["precision"] == precision
         and figure in summary[name]
     ]
+    drawn: Figure
     drawn, axes = plt.subplots(figsize=(7, 0.26 * len(rows) + 0.6))
     place, places, names = 0.0, [], []
     for i, (precision, name, spread) in enumerate(rows):
@@ -88,6 +89,7 @@ def throughput(found: Results) -> Figure | None:
     if len(shown) < 2:
         return None
     precisions = [p for p in PRECISIONS if p != "fp16"]
+    drawn: Figure
     drawn, panels = plt.subplots(1, len(precisions), figsize=(10, 3.6), sharey=True)
     for precision, axes in zip(precisions, panels, strict=True):
         colors = iter(LINES)
@@ -117,6 +119,7 @@ def by_context(found: Results) -> Figure | None:
     shown = [name for name in ("growth_1", "growth_8") if rates_by_context(found, name)]
     if not shown:
         return None
+    drawn: Figure
     drawn, panels = plt.subplots(1, len(shown), figsize=(5 * len(shown), 3.6), squeeze=False)
     for scenario, axes in zip(shown, panels[0], strict=True):
         colors = iter(LINES)

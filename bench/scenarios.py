@@ -193,3 +193,10 @@ def select(scenarios: Iterable[str], contenders: Iterable[str]) -> tuple[Scenari
         if entries and (not wanted or scenario.name in wanted):
             chosen.append(replace(scenario, entries=entries))
     return tuple(chosen)
+
+
+def quick() -> tuple[Scenario, ...]:
+    """One stream of nextok at int8 against optimum's, and 32 of nextok's against one."""
+    (one,) = select(["streams_1"], ["optimum-fp32", "nextok-int8"])
+    (many,) = select(["streams_32"], ["nextok-int8"])
+    return one, many
