@@ -4,8 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BENCH := bench/.venv/bin/python
 
-.PHONY: install generate demo test lint bench pictures constraints clean
+.PHONY: install generate demo test lint bench bench-quick bench-plots pictures constraints clean
 
 install: $(READY) ## The virtual environment, with everything pinned.
 
@@ -30,8 +31,20 @@ lint: $(READY) ## Style, types, and the wire contract.
 	$(BIN)/mypy
 	cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf format --diff --exit-code
 
-bench: $(READY) ## One stream against optimum, 32 streams against one; see README, Speed.
-	$(BIN)/python bench/decode_rate.py --json bench/results.json
+$(BENCH):
+	$(PYTHON) -m venv bench/.venv
+
+bench: $(BENCH) ## nextok and its peers in alternation, under 40 minutes; see bench/README.md.
+	since=$$(date +%s) && $(BENCH) bench/install.py && \
+	  $(BENCH) -m bench --minutes 37 --since $$since --json bench/results.json
+	$(BENCH) -m bench.plots bench/results.json bench/plots
+
+bench-quick: $(BENCH) ## One stream against optimum, 32 streams against one; about 3 minutes.
+	$(BENCH) bench/install.py --base
+	$(BENCH) -m bench --quick
+
+bench-plots: $(BENCH) ## The plots again, from bench/results.json.
+	$(BENCH) -m bench.plots bench/results.json bench/plots
 
 pictures: $(READY) ## The terminal picture in README.
 	$(BIN)/python docs/make_pictures.py
@@ -40,4 +53,4 @@ constraints: $(READY) ## Pins what is installed now.
 	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
 
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) bench/.venv build dist

@@ -1,0 +1,1 @@
+"""The comparison of nextok with its peers: see README.md beside this file."""
