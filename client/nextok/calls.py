@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Generic, TypeVar
 
+from nextok.attempts import DEFAULT_RESUME
 from nextok.requests import generate_request, logprob_options, sampling_params, stop_conditions
 from nextok.v1 import text_generation_pb2 as pb
 
@@ -21,7 +22,9 @@ class GenerateCalls(ABC, Generic[G, D]):
     """Gives a client its `generate` and `next_token`."""
 
     @abstractmethod
-    def _start_generation(self, request: pb.GenerateRequest, timeout: float | None) -> G:
+    def _start_generation(
+        self, request: pb.GenerateRequest, *, resume: int, timeout: float | None
+    ) -> G:
         """Starts the call."""
 
     @abstractmethod
@@ -51,6 +54,7 @@ class GenerateCalls(ABC, Generic[G, D]):
         full_vocabulary: bool = False,
         prompt_logprobs: bool = False,
         resume_token_ids: Sequence[int] = (),
+        resume: int = DEFAULT_RESUME,
         timeout: float | None = None,
     ) -> G:
         """Continues a prompt; every step comes as it is computed.
@@ -80,7 +84,12 @@ class GenerateCalls(ABC, Generic[G, D]):
                 are kept while the generation is: 4 bytes a token of the vocabulary each.
             prompt_logprobs: Whether the prompt's own log probabilities are sent.
             resume_token_ids: Tokens of a broken stream: computed again, not sent again.
-            timeout: Seconds that the whole call may take. Default: no limit.
+            resume: Where the connection or the server is lost (UNAVAILABLE), the request is
+                sent again with what was received, and the steps go on behind it with the same
+                bits. This many attempts in a row may bring nothing new, with growing pauses
+                between them, before the error is raised. 0 turns it off.
+            timeout: Seconds that the whole call may take, all attempts and pauses together.
+                Default: no limit.
 
         Returns:
             The generation, an iterator of steps.
@@ -88,7 +97,7 @@ class GenerateCalls(ABC, Generic[G, D]):
         Raises:
             TypeError: An argument is of a type that no request can hold.
             ValueError: An argument does not fit a request: an id that is no uint32, a text
-                with a lone surrogate.
+                with a lone surrogate. Or `resume` is negative.
         """
         request = generate_request(
             prompt,
@@ -118,7 +127,7 @@ class GenerateCalls(ABC, Generic[G, D]):
             prompt_logprobs=prompt_logprobs,
             resume_token_ids=resume_token_ids,
         )
-        return self._start_generation(request, timeout)
+        return self._start_generation(request, resume=resume, timeout=timeout)
 
     def next_token(
         self,
@@ -135,6 +144,7 @@ class GenerateCalls(ABC, Generic[G, D]):
         top_logprobs: int = 10,
         logprob_token_ids: Sequence[int] = (),
         full_vocabulary: bool = False,
+        resume: int = DEFAULT_RESUME,
         timeout: float | None = None,
     ) -> D:
         """Tells what could come after a prompt. Nothing is drawn for the caller.
@@ -161,6 +171,7 @@ class GenerateCalls(ABC, Generic[G, D]):
             top_logprobs=top_logprobs,
             logprob_token_ids=logprob_token_ids,
             full_vocabulary=full_vocabulary,
+            resume=resume,
             timeout=timeout,
         )
         return self._read_distribution(generation)
