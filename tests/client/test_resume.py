@@ -4,6 +4,7 @@ import dataclasses
 import threading
 from contextlib import ExitStack
 
+import grpc
 import pytest
 from support.broken_streams import IDS, SCORED, STEPS, WHOLE, behind, prompt, steps
 from support.fake_service import (
@@ -12,6 +13,7 @@ from support.fake_service import (
     PATIENCE_SECONDS,
     FakeService,
     Hold,
+    Refuse,
     first,
     last,
     serving,
@@ -177,8 +179,8 @@ async def test_a_server_that_goes_on_in_another_place_is_an_error(hands, target,
 # Other servers.
 
 
-@pytest.mark.parametrize("policy", ["pick_first", "round_robin"])
-async def test_another_server_of_the_list_takes_over(hands, policy):
+@pytest.mark.parametrize("options", [[], [("grpc.lb_policy_name", "pick_first")]], ids=str)
+async def test_another_server_of_the_list_takes_over(hands, options):
     services = [FakeService(script=[*WHOLE[:4], Hold()]) for _ in range(2)]
     with ExitStack() as one, ExitStack() as two:
         stacks = [one, two]
@@ -186,7 +188,6 @@ async def test_another_server_of_the_list_takes_over(hands, policy):
             stack.enter_context(serving(service))
             for stack, service in zip(stacks, services, strict=True)
         ]
-        options = [("grpc.lb_policy_name", policy)]
         async with hands.open(f"ipv4:{','.join(addresses)}", options=options) as client:
             running = client.generate("x", prompt_logprobs=True)
             await hands.next(running)
@@ -199,3 +200,16 @@ async def test_another_server_of_the_list_takes_over(hands, policy):
     assert [s.id for s in running.steps] == IDS
     assert running.finish.digest == "ab" * 32
     assert len(services[asked].requests) == len(services[1 - asked].requests) == 1
+
+
+async def test_a_server_that_takes_nothing_new_is_left_for_the_next_of_the_list(hands, monkeypatch):
+    # Time for the connection to the other one, where this is the first.
+    monkeypatch.setattr("nextok.attempts.FIRST_PAUSE_SECONDS", 0.05)
+    stopping = FakeService(refusal=Refuse(grpc.StatusCode.UNAVAILABLE, "the server is stopping"))
+    with serving(stopping) as one, serving(FakeService()) as other:
+        async with hands.open(f"ipv4:{one},{other}") as client:
+            while not stopping.requests:  # which of them is asked first is not for us to say
+                running = client.generate("x")
+                await hands.all(running)
+    assert running.finish is not None
+    assert running.resumed >= 1
