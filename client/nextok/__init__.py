@@ -14,6 +14,7 @@ from nextok.async_client import AsyncClient
 from nextok.async_generation import AsyncGeneration
 from nextok.client import Client
 from nextok.errors import (
+    ArtifactChanged,
     Cancelled,
     DeadlineExceeded,
     FailedPrecondition,
@@ -47,6 +48,7 @@ from nextok.values import (
 )
 
 __all__ = [
+    "ArtifactChanged",
     "AsyncClient",
     "AsyncGeneration",
     "Cancelled",

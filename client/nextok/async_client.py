@@ -14,11 +14,13 @@ import grpc
 
 from nextok import health, replies, requests
 from nextok.async_generation import AsyncGeneration
+from nextok.attempts import Attempts
 from nextok.calls import GenerateCalls
 from nextok.channel import ChannelOptions, channel_options
 from nextok.errors import error_from_rpc
 from nextok.health import ServingStatus
 from nextok.model import Model
+from nextok.running import Running
 from nextok.tokens import Detokenized, TextTokens
 from nextok.v1 import text_generation_pb2 as pb
 from nextok.v1.text_generation_pb2_grpc import TextGenerationServiceStub
@@ -31,7 +33,8 @@ class AsyncClient(GenerateCalls[AsyncGeneration, Awaitable[Distribution]]):
     """A connection to a nextok server, for the event loop that it is used in first.
 
     Args:
-        target: HOST:PORT, or any other name that gRPC resolves.
+        target: HOST:PORT, or any other name that gRPC resolves; several servers of one
+            artifact as ipv4:HOST:PORT,HOST:PORT.
         credentials: For TLS; None connects in the clear.
         options: More gRPC channel arguments; they win over those that nextok sets.
     """
@@ -48,6 +51,7 @@ class AsyncClient(GenerateCalls[AsyncGeneration, Awaitable[Distribution]]):
             self._channel = grpc.aio.insecure_channel(target, options=settings)
         else:
             self._channel = grpc.aio.secure_channel(target, credentials, options=settings)
+        self._running: Running[AsyncGeneration] = Running()
         # Generated code has no types.
         self._stub: Any = TextGenerationServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._check: Any = self._channel.unary_unary(
@@ -113,12 +117,15 @@ class AsyncClient(GenerateCalls[AsyncGeneration, Awaitable[Distribution]]):
 
     async def close(self) -> None:
         """Closes the connection; calls that are still running are cancelled."""
+        # Those that wait before another attempt have no call that the channel could cancel.
+        self._running.cancel()
         await self._channel.close()
 
     def _start_generation(
-        self, request: pb.GenerateRequest, timeout: float | None
+        self, request: pb.GenerateRequest, *, resume: int, timeout: float | None
     ) -> AsyncGeneration:
-        return AsyncGeneration(self._stub.Generate(request, timeout=timeout))
+        attempts = Attempts(self._stub.Generate, request, resume=resume, timeout=timeout)
+        return self._running.add(AsyncGeneration(attempts.first(), attempts))
 
     async def _read_distribution(self, generation: AsyncGeneration) -> Distribution:
         async with generation:

@@ -1,34 +1,42 @@
 """A running generation, read by an asyncio loop.
 
 Knows the call of grpc.aio: reading it, cancelling it, its errors. What was read is kept by
-`Transcript`. `generation` is this file's twin.
+`Transcript`; what is asked for when a stream breaks is known by `Attempts`. `generation` is
+this file's twin.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from types import TracebackType
 from typing import Any
 
 import grpc
 
-from nextok.errors import Cancelled, Internal, error_from_rpc
+from nextok.attempts import Attempts
+from nextok.errors import Cancelled, Internal, NextokError, Unavailable, error_from_rpc
 from nextok.transcript import Transcript
+from nextok.v1 import text_generation_pb2 as pb
 from nextok.values import Distribution, Finish, GenerateSummary, PromptInfo, ScoredToken, Step
 
 
 class AsyncGeneration:
     """A running generation: an asynchronous iterator of steps, as they are computed.
 
+    Where the connection or the server is lost, another call goes on with it; see `resume` of
+    `AsyncClient.generate`.
+
     The call is cancelled when an `async with` around it is left, when `cancel` is called, when
     the task that reads it is cancelled, and when the generation is no longer referred to.
     After its end, nothing of that does anything.
     """
 
-    def __init__(self, call: Any) -> None:
+    def __init__(self, call: Any, attempts: Attempts) -> None:
         self._call = call
+        self._attempts = attempts
         self._transcript = Transcript()
-        self._cancelled_here = False
+        self._cancelled = asyncio.Event()
 
     def __aiter__(self) -> AsyncGeneration:
         return self
@@ -91,6 +99,11 @@ class AsyncGeneration:
         """The whole request, counted; None before the end."""
         return self._transcript.summary
 
+    @property
+    def resumed(self) -> int:
+        """How many calls were made, after the first, to go on with a stream that broke."""
+        return self._attempts.resumed
+
     async def _distribution(self) -> Distribution:
         """Reads the whole stream, and returns what its first step was chosen from."""
         while await self._receive():
@@ -100,26 +113,49 @@ class AsyncGeneration:
 
     def cancel(self) -> None:
         """Cancels the call. Whoever still reads it gets `Cancelled`."""
-        self._cancelled_here = True
+        self._cancelled.set()
         self._call.cancel()
 
     async def _receive(self) -> bool:
-        """Waits for a message; returns False at the end."""
+        """Waits for a message, also through broken streams; returns False at the end."""
+        while True:
+            try:
+                message = await self._call.read()
+            except asyncio.CancelledError:
+                # grpc.aio tells both in this way: that this task was cancelled, which has to
+                # go on as it is, and that the call was, which is an error like others.
+                task = asyncio.current_task()
+                if self._cancelled.is_set() and not (task and task.cancelling()):
+                    raise _cancelled_here() from None
+                raise
+            except grpc.RpcError as error:
+                failure = error_from_rpc(error)
+                if self._transcript.summary is not None and isinstance(failure, Unavailable):
+                    return False  # nothing but the status was lost
+                if not self._attempts.can_go_on(failure, self._transcript):
+                    raise failure from error
+                await self._go_on(failure)
+            else:
+                if message is grpc.aio.EOF:
+                    return False
+                self._add(message)
+                return True
+
+    def _add(self, message: pb.GenerateResponse) -> None:
         try:
-            message = await self._call.read()
-        except asyncio.CancelledError:
-            # grpc.aio tells both in this way: that this task was cancelled, which has to go
-            # on as it is, and that the call was, which is an error like others.
-            task = asyncio.current_task()
-            if self._cancelled_here and not (task and task.cancelling()):
-                raise Cancelled(grpc.StatusCode.CANCELLED, "cancelled by the client") from None
+            self._transcript.add(message)
+        except NextokError:
+            self._call.cancel()
             raise
-        except grpc.RpcError as error:
-            raise error_from_rpc(error) from error
-        if message is grpc.aio.EOF:
-            return False
-        self._transcript.add(message)
-        return True
+
+    async def _go_on(self, failure: NextokError) -> None:
+        """Makes another call, after a pause that `cancel` ends."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._attempts.pause()):
+                await self._cancelled.wait()
+        if self._cancelled.is_set():
+            raise _cancelled_here() from failure
+        self._call = self._attempts.again(self._transcript, failure)
 
     async def __aenter__(self) -> AsyncGeneration:
         return self
@@ -133,10 +169,14 @@ class AsyncGeneration:
         self.cancel()
 
     def __del__(self) -> None:
-        self.cancel()
+        self._call.cancel()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._transcript!r}>"
 
     def _repr_html_(self) -> str:
         return self._transcript._repr_html_()
+
+
+def _cancelled_here() -> Cancelled:
+    return Cancelled(grpc.StatusCode.CANCELLED, "cancelled by the client")

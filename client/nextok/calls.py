@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Generic, TypeVar
 
+from nextok.attempts import DEFAULT_RESUME
 from nextok.requests import generate_request, logprob_options, sampling_params, stop_conditions
 from nextok.v1 import text_generation_pb2 as pb
 
@@ -21,7 +22,9 @@ class GenerateCalls(ABC, Generic[G, D]):
     """Gives a client its `generate` and `next_token`."""
 
     @abstractmethod
-    def _start_generation(self, request: pb.GenerateRequest, timeout: float | None) -> G:
+    def _start_generation(
+        self, request: pb.GenerateRequest, *, resume: int, timeout: float | None
+    ) -> G:
         """Starts the call."""
 
     @abstractmethod
@@ -52,6 +55,7 @@ class GenerateCalls(ABC, Generic[G, D]):
         prompt_logprobs: bool = False,
         bypass_prefix_reuse: bool = False,
         resume_token_ids: Sequence[int] = (),
+        resume: int = DEFAULT_RESUME,
         timeout: float | None = None,
     ) -> G:
         """Continues a prompt; every step comes as it is computed.
@@ -82,7 +86,12 @@ class GenerateCalls(ABC, Generic[G, D]):
             prompt_logprobs: Whether the prompt's own log probabilities are sent.
             bypass_prefix_reuse: Computes the whole prompt, whatever the server has kept of it.
             resume_token_ids: Tokens of a broken stream: computed again, not sent again.
-            timeout: Seconds that the whole call may take. Default: no limit.
+            resume: Where the connection or the server is lost (UNAVAILABLE), the request is
+                sent again with what was received, and the steps go on behind it with the same
+                bits. This many attempts in a row may bring nothing new, with growing pauses
+                between them, before the error is raised. 0 turns it off.
+            timeout: Seconds that the whole call may take, all attempts and pauses together.
+                Default: no limit.
 
         Returns:
             The generation, an iterator of steps.
@@ -90,7 +99,7 @@ class GenerateCalls(ABC, Generic[G, D]):
         Raises:
             TypeError: An argument is of a type that no request can hold.
             ValueError: An argument does not fit a request: an id that is no uint32, a text
-                with a lone surrogate.
+                with a lone surrogate. Or `resume` is negative.
         """
         request = generate_request(
             prompt,
@@ -121,7 +130,7 @@ class GenerateCalls(ABC, Generic[G, D]):
             bypass_prefix_reuse=bypass_prefix_reuse,
             resume_token_ids=resume_token_ids,
         )
-        return self._start_generation(request, timeout)
+        return self._start_generation(request, resume=resume, timeout=timeout)
 
     def next_token(
         self,
@@ -138,6 +147,7 @@ class GenerateCalls(ABC, Generic[G, D]):
         top_logprobs: int = 10,
         logprob_token_ids: Sequence[int] = (),
         full_vocabulary: bool = False,
+        resume: int = DEFAULT_RESUME,
         timeout: float | None = None,
     ) -> D:
         """Tells what could come after a prompt. Nothing is drawn for the caller.
@@ -164,6 +174,7 @@ class GenerateCalls(ABC, Generic[G, D]):
             top_logprobs=top_logprobs,
             logprob_token_ids=logprob_token_ids,
             full_vocabulary=full_vocabulary,
+            resume=resume,
             timeout=timeout,
         )
         return self._read_distribution(generation)

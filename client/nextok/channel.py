@@ -22,6 +22,13 @@ _KEEPALIVE_MS: Final = 6 * 60 * 1000
 # not (TCP_USER_TIMEOUT): a server that vanished is noticed when something is sent to it.
 _KEEPALIVE_TIMEOUT_MS: Final = 20 * 1000
 
+# Where the target names several servers, all are used in turn: one that is stopping answers, on
+# a connection that is fine, that it takes nothing new, and the next attempt goes elsewhere.
+_POLICY: Final = "round_robin"
+# gRPC fails calls at once until it tries to connect again, and its own first wait of a second is
+# longer than the pauses before a broken stream is resumed.
+_FIRST_RECONNECT_MS: Final = 100
+
 
 def channel_options(options: ChannelOptions = ()) -> list[tuple[str, str | int]]:
     """Returns the channel's arguments; the caller's own come last, and win.
@@ -35,6 +42,8 @@ def channel_options(options: ChannelOptions = ()) -> list[tuple[str, str | int]]
         "grpc.keepalive_time_ms": _KEEPALIVE_MS,
         "grpc.keepalive_timeout_ms": _KEEPALIVE_TIMEOUT_MS,
         "grpc.keepalive_permit_without_calls": 0,
+        "grpc.lb_policy_name": _POLICY,
+        "grpc.initial_reconnect_backoff_ms": _FIRST_RECONNECT_MS,
     }
     settings.update(options)
     return list(settings.items())

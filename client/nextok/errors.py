@@ -1,6 +1,7 @@
 """The errors that a call can end with, and the one map from gRPC statuses to them.
 
     NextokError
+    ├── ArtifactChanged      a stream broke, and the server that is there now has another model
     ├── Cancelled            the call was given up, here or by the server
     ├── DeadlineExceeded     the timeout passed before the call ended
     ├── FailedPrecondition   the server is not in a state to do it
@@ -67,6 +68,10 @@ class NextokError(Exception):
         if self.request_id is not None:
             text += f" (request {self.request_id})"
         return text
+
+
+class ArtifactChanged(NextokError):
+    """A stream broke, and the server that is there now has another model; nothing was joined."""
 
 
 class Cancelled(NextokError):

@@ -1,31 +1,42 @@
 """A running generation, read by a plain loop.
 
 Knows the sync call of grpc: reading it, cancelling it, its errors. What was read is kept by
-`Transcript`. `async_generation` is this file's twin.
+`Transcript`; what is asked for when a stream breaks is known by `Attempts`. `async_generation`
+is this file's twin.
 """
 
 from __future__ import annotations
 
+import threading
 from types import TracebackType
 from typing import Any
 
 import grpc
 
-from nextok.errors import Internal, error_from_rpc
+from nextok.attempts import Attempts
+from nextok.errors import Cancelled, Internal, NextokError, Unavailable, error_from_rpc
 from nextok.transcript import Transcript
+from nextok.v1 import text_generation_pb2 as pb
 from nextok.values import Distribution, Finish, GenerateSummary, PromptInfo, ScoredToken, Step
 
 
 class Generation:
     """A running generation: an iterator of steps, as they are computed.
 
+    Where the connection or the server is lost, another call goes on with it; see `resume` of
+    `Client.generate`.
+
     The call is cancelled when a `with` around it is left, when `cancel` is called, and when
     the generation is no longer referred to. After its end, nothing of that does anything.
     """
 
-    def __init__(self, call: Any) -> None:
+    def __init__(self, call: Any, attempts: Attempts) -> None:
         self._call = call
+        self._attempts = attempts
         self._transcript = Transcript()
+        self._cancelled = threading.Event()
+        # Between a look at `_cancelled` and the call that is made after it nobody may cancel.
+        self._changing_call = threading.Lock()
 
     def __iter__(self) -> Generation:
         return self
@@ -82,6 +93,11 @@ class Generation:
         """The whole request, counted; None before the end."""
         return self._transcript.summary
 
+    @property
+    def resumed(self) -> int:
+        """How many calls were made, after the first, to go on with a stream that broke."""
+        return self._attempts.resumed
+
     def _distribution(self) -> Distribution:
         """Reads the whole stream, and returns what its first step was chosen from."""
         while self._receive():
@@ -91,19 +107,47 @@ class Generation:
 
     def cancel(self) -> None:
         """Cancels the call, from any thread. Whoever still reads it gets `Cancelled`."""
-        self._call.cancel()
+        with self._changing_call:
+            self._cancelled.set()
+            self._call.cancel()
 
     def _receive(self) -> bool:
-        """Waits for a message; returns False at the end."""
+        """Waits for a message, also through broken streams; returns False at the end."""
         # grpc's channel option SingleThreadedUnaryStream would halve what a step costs here,
         # but grpc 1.85 then keeps 22 kB of every call that was cancelled.
+        while True:
+            try:
+                message = next(self._call)
+            except StopIteration:
+                return False
+            except grpc.RpcError as error:
+                failure = error_from_rpc(error)
+                if self._transcript.summary is not None and isinstance(failure, Unavailable):
+                    return False  # nothing but the status was lost
+                if not self._attempts.can_go_on(failure, self._transcript):
+                    raise failure from error
+                # The error is the old call, and its traceback holds the frames of both: only
+                # the garbage collector would find out that nobody refers to the generation.
+                error.__traceback__ = None
+                self._go_on(failure)
+            else:
+                self._add(message)
+                return True
+
+    def _add(self, message: pb.GenerateResponse) -> None:
         try:
-            self._transcript.add(next(self._call))
-        except StopIteration:
-            return False
-        except grpc.RpcError as error:
-            raise error_from_rpc(error) from error
-        return True
+            self._transcript.add(message)
+        except NextokError:
+            self._call.cancel()
+            raise
+
+    def _go_on(self, failure: NextokError) -> None:
+        """Makes another call, after a pause that `cancel` ends."""
+        self._cancelled.wait(self._attempts.pause())
+        with self._changing_call:
+            if self._cancelled.is_set():
+                raise Cancelled(grpc.StatusCode.CANCELLED, "cancelled by the client") from failure
+            self._call = self._attempts.again(self._transcript, failure)
 
     def __enter__(self) -> Generation:
         return self
@@ -117,7 +161,8 @@ class Generation:
         self.cancel()
 
     def __del__(self) -> None:
-        self.cancel()
+        # Without the lock, which whoever is interrupted by this may hold.
+        self._call.cancel()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._transcript!r}>"

@@ -119,7 +119,8 @@ def scored_token(m: types.ScoredToken) -> ScoredToken:
 
 def prompt_info(message: pb.PromptInfo) -> PromptInfo:
     """Reads what a prompt was read as."""
-    return PromptInfo(text_tokens(message.tokens), message.seed, message.max_tokens)
+    tokens = text_tokens(message.tokens)
+    return PromptInfo(tokens, message.seed, message.max_tokens, message.artifact_sha256)
 
 
 def finish(message: types.Finish) -> Finish:

@@ -7,13 +7,15 @@ why the sync and the asyncio generation share it.
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 
 import grpc
 
-from nextok import notebook, replies
-from nextok.errors import Internal
+from nextok import formatting, notebook, replies
+from nextok.errors import ArtifactChanged, Internal
 from nextok.tokens import NO_TOKENS
 from nextok.v1 import text_generation_pb2 as pb
+from nextok.v1 import types_pb2 as types
 from nextok.values import (
     Distribution,
     Finish,
@@ -38,24 +40,84 @@ class Transcript:
         self.finish: Finish | None = None
         self.summary: GenerateSummary | None = None
         self._waiting: deque[Step] = deque()
+        # Of a stream that goes on with one that broke: which step has to come first, how many
+        # of the prompt's log probabilities are to come once more, when it was asked for.
+        self._next_index: int | None = None
+        self._repeated = 0
+        self._asked_at = 0.0
 
     @property
     def text(self) -> str:
         """The text of the steps that were handed out."""
         return "".join([step.delta for step in self.steps])
 
+    @property
+    def token_ids(self) -> list[int]:
+        """The tokens of all steps that have arrived, handed out or not."""
+        return [step.id for step in (*self.steps, *self._waiting)]
+
+    @property
+    def received(self) -> int:
+        """How many tokens have arrived, the prompt's scored ones included."""
+        return len(self.steps) + len(self._waiting) + len(self.prompt_logprobs)
+
+    def expect(self, index: int, asked_at: float) -> None:
+        """Prepares for a stream that goes on with this one, which broke.
+
+        Args:
+            index: Of the step that has to come next.
+            asked_at: Seconds from the first request to the one for that stream; the times of
+                its steps are counted from there.
+        """
+        self._next_index = index
+        self._repeated = len(self.prompt_logprobs)
+        self._asked_at = asked_at
+
     def add(self, message: pb.GenerateResponse) -> None:
-        """Takes in the next message of the stream."""
+        """Takes in the next message of the stream.
+
+        Raises:
+            ArtifactChanged: It goes on with a stream that another artifact computed.
+            Internal: It does not go on where that one broke.
+        """
+        # First, so that nothing is kept of a stream that does not belong here.
+        if message.HasField("prompt"):
+            self._begin(replies.prompt_info(message.prompt))
         for step in message.steps:
-            self._waiting.append(replies.step(step))
+            self._waiting.append(self._read(step))
         if message.prompt_logprobs:
-            self.prompt_logprobs += map(replies.scored_token, message.prompt_logprobs)
-        if self.prompt is None and message.HasField("prompt"):
-            self.prompt = replies.prompt_info(message.prompt)
+            known = min(self._repeated, len(message.prompt_logprobs))
+            self._repeated -= known
+            self.prompt_logprobs += map(replies.scored_token, message.prompt_logprobs[known:])
         if message.HasField("finish"):
             self.finish = replies.finish(message.finish)
         if message.HasField("summary"):
             self.summary = replies.generate_summary(message.summary)
+
+    def _begin(self, prompt: PromptInfo) -> None:
+        if self.prompt is None:
+            self.prompt = prompt
+        elif prompt.artifact_sha256 != self.prompt.artifact_sha256:
+            raise ArtifactChanged(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                f"the stream broke after {formatting.tokens(len(self.token_ids))}, and the "
+                "server that was to go on with it has another artifact: "
+                f"{prompt.artifact_sha256 or 'one that it does not name'}, not "
+                f"{self.prompt.artifact_sha256}",
+            )
+
+    def _read(self, message: types.Step) -> Step:
+        step = replies.step(message)
+        if self._next_index is None:
+            return step
+        if step.index != self._next_index:
+            raise Internal(
+                grpc.StatusCode.INTERNAL,
+                f"the resumed stream had to go on with step {self._next_index}, and sent step "
+                f"{step.index}",
+            )
+        self._next_index += 1
+        return replace(step, elapsed_seconds=self._asked_at + step.elapsed_seconds)
 
     def take(self) -> Step | None:
         """Hands out the next step that has arrived, if one has."""

@@ -182,11 +182,13 @@ class PromptInfo:
         tokens: The prompt's tokens.
         seed: Seed of the draws, given or picked.
         max_tokens: Most tokens that a completion can get.
+        artifact_sha256: The artifact that computes the completion, as in `Model`.
     """
 
     tokens: TextTokens
     seed: int
     max_tokens: int
+    artifact_sha256: str
 
 
 @dataclass(frozen=True, slots=True)

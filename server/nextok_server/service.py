@@ -196,6 +196,7 @@ class Service:
                 tokens=replies.text_tokens(self._tokenizer.locate(request.prompt)),
                 seed=request.sampling.seed,
                 max_tokens=request.stop.max_tokens,
+                artifact_sha256=self._model_info.artifact_sha256,
             )
         )
         await self._write(context, first)

@@ -20,6 +20,12 @@ def target(service):
         yield target
 
 
+@pytest.fixture
+def short_pauses(monkeypatch):
+    """Streams that break are tried again at once."""
+    monkeypatch.setattr("nextok.attempts.FIRST_PAUSE_SECONDS", 0.001)
+
+
 class Hands:
     """Does with either client what plain code does with the sync one."""
 
@@ -51,6 +57,13 @@ class Hands:
 
     async def all(self, generation):
         return [step async for step in self.each(generation)]
+
+    async def read(self, target, **options):
+        """Reads a generation with the prompt's scores to its end; returns it."""
+        async with self.open(target) as client:
+            running = client.generate("x", prompt_logprobs=True, **options)
+            await self.all(running)
+            return running
 
     @asynccontextmanager
     async def inside(self, generation):

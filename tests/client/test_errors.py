@@ -133,7 +133,7 @@ async def test_an_error_in_midstream_comes_after_the_steps_that_arrived(hands, t
     refusal = Refuse(grpc.StatusCode.UNAVAILABLE, "going away")
     service.script = [*generation("a", "b")[:3], refusal]
     async with hands.open(target) as client:
-        running = client.generate("x")
+        running = client.generate("x", resume=0)
         assert (await hands.next(running)).token == "a"
         assert (await hands.next(running)).token == "b"
         with pytest.raises(Unavailable, match="going away"):

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from support.serving import generate
 
+from nextok.v1 import text_generation_pb2 as pb
+
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 SEED_PROMPT = "I love Generative AI"
@@ -26,6 +28,16 @@ async def test_the_first_message_holds_the_prompts_tokens(fp32_server):
     ]
     assert reply.prompt.seed == 7
     assert not reply.messages[0].steps
+
+
+async def test_the_first_message_names_the_artifact_as_get_model_does(fp32_server, int8_server):
+    named = []
+    for server in (fp32_server, int8_server):
+        reply = await generate(server, SEED_PROMPT, max_tokens=1)
+        model = await server.stub.GetModel(pb.GetModelRequest())
+        assert reply.prompt.artifact_sha256 == model.artifact_sha256
+        named.append(model.artifact_sha256)
+    assert named[0] != named[1]
 
 
 async def test_every_step_equals_torch(fp32_server, torch_logprobs):

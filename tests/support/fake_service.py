@@ -30,6 +30,7 @@ PATIENCE_SECONDS = 10
 # The tokens of "I love Generative AI", with some that may follow.
 WORDS = {40: "I", 1842: " love", 2980: " Gener", 876: "ative", 9552: " AI"}
 SENTENCE = "I love Generative AI"
+ARTIFACT = "aa" * 32
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,9 @@ class Until:
     """Waits for an event that the test sets."""
 
     event: threading.Event
+
+
+LOST = Refuse(grpc.StatusCode.UNAVAILABLE, "connection lost")
 
 
 def text_tokens(words: Iterable[tuple[int, str]]) -> list[types.TextToken]:
@@ -110,8 +114,11 @@ def step(index: int, token: str, token_id: int = 11, prob: float = 0.5) -> types
 
 def first(words: Iterable[tuple[int, str]] = tuple(WORDS.items())) -> pb.GenerateResponse:
     """Returns the message that a generation begins with."""
-    tokens = text_tokens(words)
-    return pb.GenerateResponse(prompt=pb.PromptInfo(tokens=tokens, seed=7, max_tokens=1019))
+    return pb.GenerateResponse(
+        prompt=pb.PromptInfo(
+            tokens=text_tokens(words), seed=7, max_tokens=1019, artifact_sha256=ARTIFACT
+        )
+    )
 
 
 def last(tokens: int, *, prompt_tokens: int = 5) -> pb.GenerateResponse:
@@ -144,7 +151,7 @@ def model() -> pb.GetModelResponse:
         vocabulary_size=50257,
         context_length=1024,
         eos_token_ids=[50256],
-        artifact_sha256="aa" * 32,
+        artifact_sha256=ARTIFACT,
         source_sha256="bb" * 32,
         certificate=pb.Certificate(
             positions=2048,
@@ -187,14 +194,18 @@ def model() -> pb.GetModelResponse:
 class FakeService(TextGenerationServiceServicer):
     """Answers from a script, and remembers what it was asked.
 
-    `requests` has every request; `given_up` is set when a generation was ended by the client,
-    or by its deadline, before its script was through.
+    `scripts` are for the first generations, one each; those after them get `script`.
+    `requests` has every request, `time_left` the seconds until the deadline of each;
+    `given_up` is set when a generation was ended by the client, or by its deadline, before its
+    script was through.
     """
 
     script: list[object] = field(default_factory=lambda: list(generation(" and", " it", ".")))
+    scripts: list[list[object]] = field(default_factory=list)
     refusal: Refuse | None = None
     requests: list[object] = field(default_factory=list)
     metadata: list[dict[str, str | bytes]] = field(default_factory=list)
+    time_left: list[float | None] = field(default_factory=list)
     given_up: threading.Event = field(default_factory=threading.Event)
 
     def GetModel(self, request, context):  # noqa: N802 - named by the contract
@@ -222,7 +233,7 @@ class FakeService(TextGenerationServiceServicer):
             ended.set()
 
         context.add_callback(end)
-        for item in self.script:
+        for item in self.scripts.pop(0) if self.scripts else self.script:
             match item:
                 case Refuse():
                     finished.set()
@@ -238,6 +249,7 @@ class FakeService(TextGenerationServiceServicer):
 
     def _begin(self, request: object, context: grpc.ServicerContext) -> None:
         self.requests.append(request)
+        self.time_left.append(context.time_remaining())
         self.metadata.append(dict(context.invocation_metadata()))
         if self.refusal is not None:
             _refuse(context, self.refusal)

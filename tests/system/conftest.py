@@ -17,10 +17,10 @@ def start(artifacts: dict[str, Path]) -> Iterator[Start]:
     """Starts a server with some flags; returns the process and its address."""
     processes = []
 
-    def run(*flags: str) -> tuple[subprocess.Popen[str], str]:
+    def run(*flags: str, artifact: Path = artifacts["fp32"]) -> tuple[subprocess.Popen[str], str]:
         process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "nextok_server", str(artifacts["fp32"])),
+                *(sys.executable, "-m", "nextok_server", str(artifact)),
                 *("--listen", "127.0.0.1:0"),
                 *flags,
             ],

@@ -1,0 +1,113 @@
+"""The calls that one generation makes: the first, and those that go on where a stream broke.
+
+Knows the request, what may be tried again, how often, and the one budget of time for all of it.
+Does not know how a call is read nor how a pause is waited for, so both clients share it.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import grpc
+
+from nextok.errors import DeadlineExceeded, NextokError, Unavailable
+from nextok.transcript import Transcript
+from nextok.v1 import text_generation_pb2 as pb
+
+DEFAULT_RESUME: Final = 5
+# The first pause is short, for another server may be there at once; from one to the next they
+# double, up to 6.4 seconds. Jitter keeps many clients of one dead server from coming together.
+FIRST_PAUSE_SECONDS = 0.1
+_MOST_DOUBLINGS: Final = 6
+_LEAST_JITTER: Final = 0.5
+
+
+class Attempts:
+    """What a generation asks for, and how it goes on when its stream breaks.
+
+    Args:
+        method: The stub's method, sync or asyncio.
+        request: What to generate. It is not changed.
+        resume: How many attempts in a row may bring nothing new.
+        timeout: Seconds for all attempts and pauses together; None for no limit.
+
+    Attributes:
+        request: As given.
+        resumed: How often the stream was gone on with.
+
+    Raises:
+        ValueError: `resume` is negative.
+    """
+
+    def __init__(
+        self,
+        method: Callable[..., Any],
+        request: pb.GenerateRequest,
+        *,
+        resume: int,
+        timeout: float | None,
+    ) -> None:
+        if resume < 0:
+            raise ValueError(f"resume: is {resume}, the least is 0")
+        self.request = request
+        self.resumed = 0
+        self._method = method
+        self._limit = resume
+        self._timeout = timeout
+        self._began = time.monotonic()
+        self._in_vain = 0
+        self._received = 0
+
+    def first(self) -> Any:
+        """Makes the first call."""
+        return self._method(self.request, timeout=self._timeout)
+
+    def can_go_on(self, failure: NextokError, transcript: Transcript) -> bool:
+        """Tells whether another attempt makes sense, given what was received until now.
+
+        A server that did not tell its artifact cannot be told from another one, so that
+        nothing is put behind what came from it.
+        """
+        if transcript.received > self._received:
+            self._received = transcript.received
+            self._in_vain = 0
+        told = transcript.prompt is None or bool(transcript.prompt.artifact_sha256)
+        return isinstance(failure, Unavailable) and told and self._in_vain < self._limit
+
+    def pause(self) -> float:
+        """Counts one more attempt, and returns for how many seconds to wait before it."""
+        longest = FIRST_PAUSE_SECONDS * 2.0 ** min(self._in_vain, _MOST_DOUBLINGS)
+        self._in_vain += 1
+        seconds = longest * random.uniform(_LEAST_JITTER, 1.0)
+        left = self._left()
+        return seconds if left is None else max(0.0, min(seconds, left))
+
+    def again(self, transcript: Transcript, failure: NextokError) -> Any:
+        """Makes the call that goes on behind what was received.
+
+        Raises:
+            DeadlineExceeded: There is no time left for it.
+        """
+        left = self._left()
+        if left is not None and left <= 0:
+            raise DeadlineExceeded(
+                grpc.StatusCode.DEADLINE_EXCEEDED,
+                f"{self._timeout:g} s passed before the stream could be resumed; it broke with "
+                f"{failure}",
+            ) from failure
+        request = pb.GenerateRequest()
+        request.CopyFrom(self.request)
+        if transcript.prompt is not None:
+            request.sampling.seed = transcript.prompt.seed
+        request.resume_token_ids.extend(transcript.token_ids)
+        transcript.expect(len(request.resume_token_ids), time.monotonic() - self._began)
+        self.resumed += 1
+        return self._method(request, timeout=left)
+
+    def _left(self) -> float | None:
+        if self._timeout is None:
+            return None
+        return self._began + self._timeout - time.monotonic()

@@ -1,0 +1,154 @@
+"""Streams that lose their server and are gone on with by another one of the same artifact."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import struct
+from contextlib import AsyncExitStack
+
+import pytest
+from support.checkpoints import export_artifact, make_checkpoint
+from support.cut import cutting
+
+from nextok import ArtifactChanged, AsyncClient, Client
+
+STREAMS = 100
+AT_ONCE = 8
+PROMPTS = [
+    "I love Generative AI",
+    "Once upon a time, in a house by the sea, there lived \N{GRINNING FACE}",
+    "\u65e5\u672c",
+    "x " * 40,
+]
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch):
+    monkeypatch.setattr("nextok.attempts.FIRST_PAUSE_SECONDS", 0.001)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A model of one layer and 1024 tokens, many of them single bytes, at two precisions."""
+    folder = tmp_path_factory.mktemp("small")
+    checkpoint = make_checkpoint(folder / "checkpoint", layers=1, width=256, vocabulary=1024)
+    return {
+        precision: export_artifact(checkpoint, folder / precision, precision)
+        for precision in ("fp32", "int8")
+    }
+
+
+def options(number):
+    """What stream `number` asks for: every second one is greedy, all differ."""
+    return {
+        "temperature": (number % 2) * (0.5 + number / STREAMS),
+        "seed": number,
+        "top_p": 1.0 if number % 3 else 0.9,
+        "frequency_penalty": number % 5 / 4,
+        "stop": ["never said", "\ufffd" * 6],
+        "ignore_eos": True,
+        "max_tokens": 24,
+        "top_logprobs": number % 4,
+        "prompt_logprobs": number % 7 == 0,
+    }
+
+
+def bits(value):
+    return None if value is None else struct.pack("<f", value)
+
+
+def transcript(generation):
+    """Everything that has to be the same, to the bit."""
+    return (
+        [(s.index, s.id, bits(s.logprob), bits(s.entropy), s.delta) for s in generation.steps],
+        [(s.position, s.id, bits(s.logprob)) for s in generation.prompt_logprobs],
+        generation.text,
+        generation.finish,
+    )
+
+
+def read_sync(target, number):
+    with Client(target) as client:
+        running = client.generate(PROMPTS[number % len(PROMPTS)], **options(number))
+        for _ in running:
+            pass
+    return running
+
+
+async def read(target, number):
+    """Reads stream `number` to its end; every third with the sync client."""
+    if number % 3 == 0:
+        return await asyncio.to_thread(read_sync, target, number)
+    async with AsyncClient(target) as client:
+        running = client.generate(PROMPTS[number % len(PROMPTS)], **options(number))
+        async for _ in running:
+            pass
+    return running
+
+
+async def read_with_cuts(number, one, other):
+    """Reads stream `number` whole, and again over one or two cuts; returns both."""
+    dice = random.Random(number)
+    async with cutting(one, after=None) as uncut:
+        whole = await read(f"ipv4:127.0.0.1:{uncut.port}", number)
+    async with AsyncExitStack() as stack:
+        cuts = [
+            await stack.enter_async_context(
+                cutting(
+                    one, after=int(dice.uniform(0.1, 0.8) * uncut.sent), reset=dice.random() < 0.5
+                )
+            )
+            for _ in range(1 + number % 2)
+        ]
+        ports = [f"127.0.0.1:{cut.port}" for cut in cuts]
+        resumed = await read(f"ipv4:{','.join(ports)},{other}", number)
+        assert cuts[0].done
+    return whole, resumed
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+async def test_streams_cut_anywhere_and_resumed_elsewhere_are_the_same_to_the_bit(
+    start, small, precision
+):
+    addresses = [start(artifact=small[precision])[1] for _ in range(2)]
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def run(number):
+        async with gate:
+            return await read_with_cuts(number, *addresses)
+
+    pairs = await asyncio.gather(*(run(number) for number in range(STREAMS)))
+    different = [n for n, (a, b) in enumerate(pairs) if transcript(a) != transcript(b)]
+    assert different == []
+    assert all(whole.resumed == 0 and resumed.resumed >= 1 for whole, resumed in pairs)
+    assert len({whole.finish.digest for whole, _ in pairs}) == STREAMS
+
+
+async def test_a_server_of_another_artifact_does_not_go_on(start, small):
+    _, exact = start(artifact=small["fp32"])
+    _, rounded = start(artifact=small["int8"])
+    async with cutting(exact, after=1500) as cut:
+        with pytest.raises(ArtifactChanged, match="another artifact"):
+            await read(f"ipv4:127.0.0.1:{cut.port},{rounded}", 1)
+        assert cut.done
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_server_that_is_ended_in_midstream_is_replaced_by_the_next(start, number):
+    first, address = start("--drain-seconds", "0")
+    _, other = start()
+    # Steps of 0.2 MB: no connection holds so many that the stream could end before its server.
+    asked = {"seed": 1, "max_tokens": 40, "ignore_eos": True, "full_vocabulary": True}
+    with Client(f"ipv4:{address},{other}") as client:
+        running = client.generate(PROMPTS[0], **asked)
+        for step in running:
+            if step.index == 3:
+                first.send_signal(number)
+                first.wait(30)
+    with Client(other) as client:
+        whole = client.generate(PROMPTS[0], **asked)
+        assert [s.full_logprobs for s in whole] == [s.full_logprobs for s in running.steps]
+    assert transcript(running) == transcript(whole)
+    assert running.resumed >= 1
