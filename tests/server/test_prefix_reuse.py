@@ -44,13 +44,15 @@ class Prefills:
             if len(self.calls) >= self._allowed:
                 self._held.set()
             assert self._changed.wait_for(lambda: len(self.calls) < self._allowed, 30)
-            self._held.clear()
             self.calls.append([(chunk.start, len(chunk.tokens)) for chunk in chunks])
 
     def allow(self, calls: int) -> None:
         """Holds the engine once so many calls more were made."""
         with self._changed:
             self._allowed = len(self.calls) + calls
+            if calls:
+                # Here, not on the engine's thread: who asks next must not see what is over.
+                self._held.clear()
             self._changed.notify()
 
     def release(self) -> None:

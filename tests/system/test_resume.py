@@ -14,6 +14,8 @@ from support.cut import cutting
 
 from nextok import ArtifactChanged, AsyncClient, Client
 
+# The servers of a target in their order: the next one is for when those before it are gone.
+IN_ORDER = [("grpc.lb_policy_name", "pick_first")]
 STREAMS = 100
 AT_ONCE = 8
 PROMPTS = [
@@ -70,7 +72,7 @@ def transcript(generation):
 
 
 def read_sync(target, number):
-    with Client(target) as client:
+    with Client(target, options=IN_ORDER) as client:
         running = client.generate(PROMPTS[number % len(PROMPTS)], **options(number))
         for _ in running:
             pass
@@ -81,7 +83,7 @@ async def read(target, number):
     """Reads stream `number` to its end; every third with the sync client."""
     if number % 3 == 0:
         return await asyncio.to_thread(read_sync, target, number)
-    async with AsyncClient(target) as client:
+    async with AsyncClient(target, options=IN_ORDER) as client:
         running = client.generate(PROMPTS[number % len(PROMPTS)], **options(number))
         async for _ in running:
             pass
@@ -141,7 +143,7 @@ def test_a_server_that_is_ended_in_midstream_is_replaced_by_the_next(start, numb
     _, other = start()
     # Steps of 0.2 MB: no connection holds so many that the stream could end before its server.
     asked = {"seed": 1, "max_tokens": 40, "ignore_eos": True, "full_vocabulary": True}
-    with Client(f"ipv4:{address},{other}") as client:
+    with Client(f"ipv4:{address},{other}", options=IN_ORDER) as client:
         running = client.generate(PROMPTS[0], **asked)
         for step in running:
             if step.index == 3:
