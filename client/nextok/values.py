@@ -222,7 +222,7 @@ class Usage:
     Attributes:
         prompt_tokens: Tokens of the prompt.
         completion_tokens: Tokens generated, in all completions.
-        cached_tokens: Tokens of the prompt whose state was kept from before.
+        cached_tokens: Tokens of the prompt whose state was at hand from another request.
     """
 
     prompt_tokens: int

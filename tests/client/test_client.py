@@ -221,6 +221,7 @@ async def test_every_option_of_generate_reaches_the_server_in_its_field(hands, t
             logprob_token_ids=[8],
             full_vocabulary=True,
             prompt_logprobs=True,
+            bypass_prefix_reuse=True,
             resume_token_ids=[9],
         )
         await hands.all(running)
@@ -243,6 +244,7 @@ async def test_every_option_of_generate_reaches_the_server_in_its_field(hands, t
             ),
             logprobs=types.LogprobOptions(top_logprobs=7, token_ids=[8], full_vocabulary=True),
             prompt_logprobs=True,
+            bypass_prefix_reuse=True,
             resume_token_ids=[9],
         )
     ]
