@@ -38,7 +38,7 @@ def small(tmp_path_factory):
     checkpoint = make_checkpoint(folder / "checkpoint", layers=1, width=256, vocabulary=1024)
     return {
         precision: export_artifact(checkpoint, folder / precision, precision)
-        for precision in ("fp32", "int8")
+        for precision in ("fp32", "int8", "int4")
     }
 
 
@@ -110,7 +110,7 @@ async def read_with_cuts(number, one, other):
     return whole, resumed
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", "int8", "int4"])
 async def test_streams_cut_anywhere_and_resumed_elsewhere_are_the_same_to_the_bit(
     start, small, precision
 ):
