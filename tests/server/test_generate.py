@@ -290,6 +290,29 @@ async def test_a_resumed_stream_goes_on_with_the_same_bits_and_digest(int8_serve
         assert rest.usage.completion_tokens == 24
 
 
+async def test_text_that_is_held_when_a_stream_breaks_is_let_out_after_it_as_before(int8_server):
+    face = "\N{GRINNING FACE}"
+    parts = [t.id for t in (await generate(int8_server, face, max_tokens=1)).prompt.tokens]
+    options = {
+        "max_tokens": 40,
+        "seed": 4,
+        "temperature": 100.0,
+        "logit_bias": dict.fromkeys([*parts, 11, 13], 100.0),
+        "top_k": len(parts) + 2,
+        "stop": [",.,,.", f",{face}", "\ufffd\ufffd,,,"],
+        "ignore_eos": True,
+    }
+    whole = await generate(int8_server, SEED_PROMPT, **options)
+    assert len(parts) > 1
+    assert [step.delta for step in whole.steps].count("") > 5
+    for received in range(len(whole.ids) + 1):
+        rest = await generate(
+            int8_server, SEED_PROMPT, resume_token_ids=whole.ids[:received], **options
+        )
+        assert [s.delta for s in rest.steps] == [s.delta for s in whole.steps[received:]]
+        assert rest.finish == whole.finish
+
+
 async def test_resuming_a_finished_completion_gives_only_its_end(int8_server):
     whole = await generate(int8_server, SEED_PROMPT, max_tokens=6, seed=2, ignore_eos=True)
     rest = await generate(
