@@ -32,6 +32,9 @@ from nextok.errors import (
 from nextok.generation import Generation
 from nextok.health import ServingStatus
 from nextok.model import Capability, Certificate, Comparison, Limits, Model
+from nextok.recording import RecordedStep, Recording
+from nextok.recording_lines import RecordingError
+from nextok.replay import Difference, Replay
 from nextok.status_details import Violation
 from nextok.tokens import Detokenized, TextToken, TextTokens
 from nextok.values import (
@@ -59,6 +62,7 @@ __all__ = [
     "Comparison",
     "DeadlineExceeded",
     "Detokenized",
+    "Difference",
     "Distribution",
     "FailedPrecondition",
     "Finish",
@@ -73,6 +77,10 @@ __all__ = [
     "NotFound",
     "PermissionDenied",
     "PromptInfo",
+    "RecordedStep",
+    "Recording",
+    "RecordingError",
+    "Replay",
     "ResourceExhausted",
     "ScoredToken",
     "ServingStatus",

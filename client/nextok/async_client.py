@@ -20,6 +20,8 @@ from nextok.channel import ChannelOptions, channel_options
 from nextok.errors import error_from_rpc
 from nextok.health import ServingStatus
 from nextok.model import Model
+from nextok.recording import Recording
+from nextok.replay import Replay
 from nextok.running import Running
 from nextok.tokens import Detokenized, TextTokens
 from nextok.v1 import text_generation_pb2 as pb
@@ -29,7 +31,7 @@ from nextok.values import Distribution
 T = TypeVar("T")
 
 
-class AsyncClient(GenerateCalls[AsyncGeneration, Awaitable[Distribution]]):
+class AsyncClient(GenerateCalls[AsyncGeneration, Awaitable[Distribution], Awaitable[Replay]]):
     """A connection to a nextok server, for the event loop that it is used in first.
 
     Args:
@@ -130,6 +132,10 @@ class AsyncClient(GenerateCalls[AsyncGeneration, Awaitable[Distribution]]):
     async def _read_distribution(self, generation: AsyncGeneration) -> Distribution:
         async with generation:
             return await generation._distribution()
+
+    async def _read_replay(self, generation: AsyncGeneration, recording: Recording) -> Replay:
+        async with generation:
+            return await generation._replay(recording)
 
     async def __aenter__(self) -> AsyncClient:
         return self

@@ -16,6 +16,8 @@ import grpc
 
 from nextok.attempts import Attempts
 from nextok.errors import Cancelled, Internal, NextokError, Unavailable, error_from_rpc
+from nextok.recording import Recording, record
+from nextok.replay import Replay, compare, other_artifact
 from nextok.transcript import Transcript
 from nextok.v1 import text_generation_pb2 as pb
 from nextok.values import Distribution, Finish, GenerateSummary, PromptInfo, ScoredToken, Step
@@ -104,12 +106,29 @@ class AsyncGeneration:
         """How many calls were made, after the first, to go on with a stream that broke."""
         return self._attempts.resumed
 
+    def recording(self) -> Recording:
+        """Returns what it takes to run this again, once it has ended; see `Client.replay`.
+
+        Raises:
+            RuntimeError: It has not ended, or was not read to its end.
+        """
+        return record(self._attempts.request, self._transcript)
+
     async def _distribution(self) -> Distribution:
         """Reads the whole stream, and returns what its first step was chosen from."""
         while await self._receive():
             pass
         self._transcript.take()
         return self._transcript.distribution()
+
+    async def _replay(self, recording: Recording) -> Replay:
+        """Reads the whole stream, unless another artifact computes it, and compares."""
+        other = other_artifact(recording, await self.start())
+        if other is not None:
+            return other
+        while await self._receive():
+            pass
+        return compare(recording, self._transcript)
 
     def cancel(self) -> None:
         """Cancels the call. Whoever still reads it gets `Cancelled`."""

@@ -11,15 +11,17 @@ from collections.abc import Mapping, Sequence
 from typing import Generic, TypeVar
 
 from nextok.attempts import DEFAULT_RESUME
+from nextok.recording import Recording
 from nextok.requests import generate_request, logprob_options, sampling_params, stop_conditions
 from nextok.v1 import text_generation_pb2 as pb
 
 G = TypeVar("G")  # the generation that the client returns, sync or asyncio
 D = TypeVar("D")  # the distribution, or something to await for it
+R = TypeVar("R")  # the result of a replay, or something to await for it
 
 
-class GenerateCalls(ABC, Generic[G, D]):
-    """Gives a client its `generate` and `next_token`."""
+class GenerateCalls(ABC, Generic[G, D, R]):
+    """Gives a client its `generate`, `next_token` and `replay`."""
 
     @abstractmethod
     def _start_generation(
@@ -30,6 +32,10 @@ class GenerateCalls(ABC, Generic[G, D]):
     @abstractmethod
     def _read_distribution(self, generation: G) -> D:
         """Reads what the first step was chosen from, and ends the call."""
+
+    @abstractmethod
+    def _read_replay(self, generation: G, recording: Recording) -> R:
+        """Reads a generation to its end, and compares it with a recording."""
 
     def generate(
         self,
@@ -178,3 +184,26 @@ class GenerateCalls(ABC, Generic[G, D]):
             timeout=timeout,
         )
         return self._read_distribution(generation)
+
+    def replay(
+        self,
+        recording: Recording,
+        *,
+        resume: int = DEFAULT_RESUME,
+        timeout: float | None = None,
+    ) -> R:
+        """Runs a recording again, and tells where the result differs first.
+
+        Args:
+            recording: From `recording` of a generation, or from `Recording.loads`.
+            resume: As in `generate`.
+            timeout: Seconds that the whole call may take. Default: no limit.
+
+        Returns:
+            The result. Where the server has another artifact, it says so, and the run is given up.
+
+        Raises:
+            NextokError: The call failed.
+        """
+        generation = self._start_generation(recording.request, resume=resume, timeout=timeout)
+        return self._read_replay(generation, recording)

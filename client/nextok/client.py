@@ -20,6 +20,8 @@ from nextok.errors import error_from_rpc
 from nextok.generation import Generation
 from nextok.health import ServingStatus
 from nextok.model import Model
+from nextok.recording import Recording
+from nextok.replay import Replay
 from nextok.running import Running
 from nextok.tokens import Detokenized, TextTokens
 from nextok.v1 import text_generation_pb2 as pb
@@ -29,7 +31,7 @@ from nextok.values import Distribution
 T = TypeVar("T")
 
 
-class Client(GenerateCalls[Generation, Distribution]):
+class Client(GenerateCalls[Generation, Distribution, Replay]):
     """A connection to a nextok server. Threads may share it.
 
     Args:
@@ -128,6 +130,10 @@ class Client(GenerateCalls[Generation, Distribution]):
     def _read_distribution(self, generation: Generation) -> Distribution:
         with generation:
             return generation._distribution()
+
+    def _read_replay(self, generation: Generation, recording: Recording) -> Replay:
+        with generation:
+            return generation._replay(recording)
 
     def __enter__(self) -> Client:
         return self

@@ -52,9 +52,14 @@ class Transcript:
         return "".join([step.delta for step in self.steps])
 
     @property
+    def arrived(self) -> list[Step]:
+        """All steps that have arrived, handed out or not."""
+        return [*self.steps, *self._waiting]
+
+    @property
     def token_ids(self) -> list[int]:
-        """The tokens of all steps that have arrived, handed out or not."""
-        return [step.id for step in (*self.steps, *self._waiting)]
+        """The tokens of all steps that have arrived."""
+        return [step.id for step in self.arrived]
 
     @property
     def received(self) -> int:

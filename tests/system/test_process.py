@@ -113,3 +113,19 @@ def test_an_address_in_use_is_named(start, artifacts):
     )
     assert run.returncode == 1
     assert f"cannot listen on {address}" in run.stderr
+
+
+def test_a_recording_replays_to_the_bit_on_another_server_and_not_on_another_artifact(
+    start, artifacts, tmp_path
+):
+    _, one = start()
+    _, other = start("--threads", "1")
+    _, rounded = start(artifact=artifacts["int8"])
+    file = str(tmp_path / "recording")
+    asked = ("--max-tokens", "20", "--temperature", "0.9", "--record", file)
+    run = nextok("generate", "Once upon a", *asked, target=one)
+    assert run.returncode == 0, run.stderr
+    for target, code in ((one, 0), (other, 0), (rounded, 5)):
+        run = nextok("replay", file, "--json", target=target)
+        assert run.returncode == code, run.stderr
+        assert json.loads(run.stdout)["identical"] == (code == 0)

@@ -12,7 +12,8 @@ from typing import Annotated
 
 import typer
 
-from nextok.cli import json_lines, looks, options, stream
+from nextok.attempts import DEFAULT_RESUME
+from nextok.cli import json_lines, looks, options, recordings, stream
 from nextok.cli.bench import bench
 from nextok.cli.demo import demo
 from nextok.cli.ending import EPILOG, ExitCode, ends_well
@@ -147,7 +148,9 @@ def generate(
     prompt_logprobs: Annotated[
         bool, typer.Option("--prompt-logprobs", help="Shows the prompt's own probabilities too.")
     ] = False,
+    record: recordings.Record = None,
     target: options.Target = options.DEFAULT_TARGET,
+    resume: options.Resume = DEFAULT_RESUME,
     timeout: options.Timeout = None,
     json: options.Json = False,
     json_events: Annotated[
@@ -186,8 +189,10 @@ def generate(
             logprob_token_ids=token_id,
             full_vocabulary=full_vocabulary,
             prompt_logprobs=prompt_logprobs,
+            resume=resume,
             timeout=timeout,
         ) as generation,
+        recordings.recording(generation, record),
     ):
         if json or json_events:
             stream.write_json(generation, events=json_events)
@@ -234,4 +239,5 @@ def health(
 
 
 app.command()(ends_well(bench))
+app.command()(ends_well(recordings.replay))
 app.command()(ends_well(demo))

@@ -26,19 +26,26 @@ class ExitCode(IntEnum):
     ERROR = 1
     USAGE = 2
     UNREACHABLE = 3
+    DIFFERENT = 4
+    OTHER_ARTIFACT = 5
     INTERRUPTED = 130
     BROKEN_PIPE = 141
 
 
 EPILOG = (
     "Exit codes: 0 done, 1 the server answered with an error (or is not ready, a check of the "
-    "demo failed, or a run of bench had no answer), 2 wrong usage, 3 the server cannot be reached, "
-    "130 interrupted (Ctrl-C), 141 nobody reads the output any more."
+    "demo failed, or a run of bench had no answer), 2 wrong usage or a file that cannot be read "
+    "or written, 3 the server cannot be reached, 4 a replay differs, 5 a replay met another "
+    "artifact, 130 interrupted (Ctrl-C), 141 nobody reads the output any more."
 )
 
 
 class CheckFailed(Exception):
     """Something that a command had to make sure of is not so."""
+
+
+class BadFile(Exception):
+    """A file that cannot be read or written."""
 
 
 def ends_well(command: Callable[P, None]) -> Callable[P, None]:
@@ -54,6 +61,8 @@ def ends_well(command: Callable[P, None]) -> Callable[P, None]:
             _end(ExitCode.UNREACHABLE if unreachable else ExitCode.ERROR, str(error))
         except CheckFailed as error:
             _end(ExitCode.ERROR, str(error))
+        except BadFile as error:
+            _end(ExitCode.USAGE, str(error))
         except KeyboardInterrupt:
             _end(ExitCode.INTERRUPTED)
         except BrokenPipeError:

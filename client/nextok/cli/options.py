@@ -82,6 +82,15 @@ Target: TypeAlias = Annotated[
 Timeout: TypeAlias = Annotated[
     float | None, typer.Option("--timeout", metavar="SECONDS", help="Longest time for the call.")
 ]
+Resume: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        parser=_uint32,
+        metavar="N",
+        help="Where the connection or the server is lost, how many attempts in a row to go on "
+        "with the stream may bring nothing new; 0 gives up at once.",
+    ),
+]
 Json: TypeAlias = Annotated[
     bool,
     typer.Option("--json", help="One JSON object a line, with the fields' names on the wire."),
