@@ -10,9 +10,12 @@ BENCH := bench/.venv/bin/python
 
 install: $(READY) ## The virtual environment, with everything pinned.
 
-$(READY): pyproject.toml constraints.txt
+KERNELS := $(wildcard kernels/*.py kernels/*.toml kernels/nextok_kernels/src/*)
+
+$(READY): pyproject.toml constraints.txt $(KERNELS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cli,bench,server,export,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable kernels \
+	  --editable '.[cli,bench,server,export,dev]'
 	touch $(READY)
 
 generate: $(READY) ## The stubs in client/nextok/v1, from protos.
@@ -53,4 +56,4 @@ constraints: $(READY) ## Pins what is installed now.
 	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
 
 clean:
-	rm -rf $(VENV) bench/.venv build dist
+	rm -rf $(VENV) bench/.venv build dist kernels/nextok_kernels/*.so

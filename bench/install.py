@@ -37,7 +37,12 @@ PEERS = {
 def main() -> None:
     """Installs what is not there yet, and writes down what failed."""
     record = _read()
-    wanted = {"base": ["--editable", f"{ROOT}[cli,server,export]", "matplotlib"]}
+    wanted = {
+        "base": [
+            *("--editable", f"{ROOT}/kernels", "--editable", f"{ROOT}[cli,server,export]"),
+            "matplotlib",
+        ]
+    }
     if "--base" not in sys.argv[1:]:
         wanted |= PEERS
     for name, packages in wanted.items():

@@ -42,7 +42,10 @@ class Contender:
 
 # The graph with MatMulNBits alone and a float32 cache, as nextok exported int8 before it rounded
 # whole rows: shows what those bring.
-PLAIN_INT8 = ("--precision", "int8", "--block-size", "64", "--cache", "float32")
+PLAIN_INT8 = (
+    *("--precision", "int8", "--block-size", "64", "--cache", "float32"),
+    *("--operators", "onnxruntime"),
+)
 
 _OPENVINO_DEFAULTS = "activations and KV cache in OpenVINO's own default types, see settings"
 _LLAMA_KV = "KV cache in F16, llama.cpp's default"

@@ -16,15 +16,17 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
+from nextok_export import graph, kernel_graph
 from nextok_export.certificate import Certificate
 from nextok_export.checkpoint import Checkpoint
 from nextok_export.errors import ArtifactError, UsageError
-from nextok_export.graph import INPUTS, MINIMUM_ONNXRUNTIME, OUTPUTS, TOP_K
+from nextok_export.graph import MINIMUM_ONNXRUNTIME, OUTPUTS, TOP_K
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 MANIFEST: Final = "manifest.json"
 _TOOLS: Final = (
     "nextok",
+    "nextok-kernels",
     "onnx",
     "onnx-ir",
     "onnxruntime",
@@ -85,6 +87,7 @@ def write_manifest(
         The manifest's content.
     """
     a = checkpoint.architecture
+    inputs = graph.INPUTS if certificate.precision.kernels is None else kernel_graph.INPUTS
     manifest = {
         "schema_version": SCHEMA_VERSION,
         "model_name": name,
@@ -99,10 +102,11 @@ def write_manifest(
         "precision": certificate.precision.name,
         "block_size": certificate.precision.block_size,
         "cache": certificate.precision.cache,
+        "kernels": certificate.precision.kernels,
         "row_multiple": certificate.precision.row_multiple,
         "top_k": min(TOP_K, a.vocabulary_size),
         "graph": {
-            "inputs": [*INPUTS, "past_key_values.{i}.key", "past_key_values.{i}.value"],
+            "inputs": [*inputs, "past_key_values.{i}.key", "past_key_values.{i}.value"],
             "outputs": [*OUTPUTS, "present.{i}.key", "present.{i}.value"],
         },
         "minimum_onnxruntime": MINIMUM_ONNXRUNTIME,

@@ -121,7 +121,8 @@ def certify(
     """
     a = checkpoint.architecture
     supply = Texts(tokenizer, a.vocabulary_size)
-    serving = ServingGraph(graph, a, rows=ROWS, chunk=CHUNK)
+    kernels = precision.operators == "nextok"
+    serving = ServingGraph(graph, a, rows=ROWS, chunk=CHUNK, kernels=kernels)
     comparisons: list[Comparison] = []
     for scenario in scenarios(supply, a.context_length, positions):
         tell(scenario.name.replace("_", " "))

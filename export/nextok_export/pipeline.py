@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import onnx_ir
+
+from nextok_export import graph, kernel_graph
 from nextok_export.artifact import check_place, staged, write_json, write_manifest
 from nextok_export.calibration import CacheScales, cache_scales
 from nextok_export.certificate import POSITIONS, Certificate, References, certify
 from nextok_export.checkpoint import Checkpoint, open_checkpoint
 from nextok_export.errors import UsageError
-from nextok_export.graph import build
 from nextok_export.precision import Precision, check_options
 from nextok_export.reference import export_reference, load_model
 from nextok_export.report import Report, size
@@ -47,6 +49,7 @@ def export(
     precision: str = DEFAULT_PRECISION,
     block_size: int | None = None,
     cache: str | None = None,
+    operators: str | None = None,
     keep_reference: bool = False,
     name: str | None = None,
     force: bool = False,
@@ -62,6 +65,8 @@ def export(
         block_size: weights that share one scale, 0 for all of an output; None takes the
             precision's default.
         cache: what keys and values are kept in, float32 or int8; None takes the default.
+        operators: whose operators the graph is made of, nextok or onnxruntime; None takes
+            nextok's own wherever they are exact enough.
         keep_reference: whether optimum's portable graph is kept, as reference.onnx.
         name: the model's name; None takes it from `model`.
         force: whether an artifact that is there already is replaced.
@@ -78,7 +83,7 @@ def export(
             written.
         ArtifactError: a file could not be written.
     """
-    check_options(precision, block_size, cache)
+    check_options(precision, block_size, cache, operators)
     report, out = report or Report(), Path(out).absolute()
     if positions < 1:
         raise UsageError(f"positions is {positions}; allowed: at least 1")
@@ -87,7 +92,7 @@ def export(
         source = locate(str(model))
         checkpoint = open_checkpoint(source.folder)
         width = checkpoint.architecture.width
-        chosen = Precision.choose(precision, block_size, cache, width=width)
+        chosen = Precision.choose(precision, block_size, cache, operators, width=width)
         tokenizer = load_tokenizer(source.folder, checkpoint.architecture.vocabulary_size)
         stage.done(_describe(checkpoint))
     with staged(out) as folder:
@@ -140,6 +145,15 @@ def _cache_scales(
         scales = cache_scales(references.model, texts)
         stage.done(f"steps of an int8 cache, from {sum(map(len, texts)):,} tokens")
     return scales
+
+
+def build(
+    checkpoint: Checkpoint, precision: Precision, scales: CacheScales | None
+) -> onnx_ir.Model:
+    """The serving graph, of the operators that the precision names."""
+    if precision.operators == "nextok":
+        return kernel_graph.build(checkpoint, precision, scales)
+    return graph.build(checkpoint, precision, scales)
 
 
 def _graph(

@@ -15,11 +15,16 @@ from onnx_ir.tape import Tape
 
 OPSET: Final = 21
 MICROSOFT: Final = "com.microsoft"
+NEXTOK: Final = "nextok"
 INLINE_LIMIT: Final = 2_000_000_000
 """Bytes of weights that fit into one protobuf file, whose own limit is 2 GiB."""
 
 Array = (
-    npt.NDArray[np.float32] | npt.NDArray[np.int64] | npt.NDArray[np.uint8] | npt.NDArray[np.int8]
+    npt.NDArray[np.float32]
+    | npt.NDArray[np.int64]
+    | npt.NDArray[np.int32]
+    | npt.NDArray[np.uint8]
+    | npt.NDArray[np.int8]
 )
 
 
@@ -89,7 +94,7 @@ class Graph:
             outputs=self._outputs,
             nodes=self._tape.nodes,
             initializers=self._tape.initializers,
-            opset_imports={"": OPSET, MICROSOFT: 1},
+            opset_imports={"": OPSET, MICROSOFT: 1, NEXTOK: 1},
             name=name,
         )
         return ir.Model(graph, ir_version=10, producer_name="nextok-export")

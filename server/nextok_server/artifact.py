@@ -15,7 +15,7 @@ from typing import Any
 
 from nextok_server.errors import ArtifactError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 REQUIRED = ("model.onnx", "tokenizer.json", "certificate.json")
 
 
@@ -28,6 +28,7 @@ class Artifact:
         sha256: Hash of manifest.json: the artifact's identity.
         top_k: Candidates that the graph lists.
         cache: What keys and values are kept in, `float32` or `int8`.
+        kernels: The version of nextok's operators that the graph needs, if any.
         row_multiple: What the rows of each product are padded to a multiple of.
         certificate: certificate.json, as it is.
     """
@@ -37,6 +38,7 @@ class Artifact:
     model_name: str
     precision: str
     cache: str
+    kernels: int | None
     row_multiple: int
     layers: int
     heads: int
@@ -128,6 +130,7 @@ def _parse(
             model_name=str(manifest["model_name"]),
             precision=str(manifest["precision"]),
             cache=_cache(manifest["cache"]),
+            kernels=None if manifest["kernels"] is None else _positive(manifest, "kernels"),
             row_multiple=_positive(manifest, "row_multiple"),
             layers=_positive(manifest, "layers"),
             heads=_positive(manifest, "heads"),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import nextok_kernels
 import numpy as np
 import onnxruntime
 import pytest
@@ -14,9 +15,9 @@ import torch
 from support.checkpoints import export_artifact, make_checkpoint
 from transformers import GPT2LMHeadModel
 
+from nextok_export import graph, kernel_graph
 from nextok_export.calibration import cache_scales
 from nextok_export.checkpoint import open_checkpoint
-from nextok_export.graph import build
 from nextok_export.precision import Precision
 from nextok_export.tape import save
 
@@ -31,7 +32,7 @@ class Driver:
 
     path: Path
     rows: int = 4
-    capacity: int = 2 * CONTEXT
+    capacity: int = 2 * CONTEXT  # a multiple of 16
     fill: float = 0.0
     threads: int = 2
     cache: dict[str, np.ndarray] = field(default_factory=dict)
@@ -40,6 +41,7 @@ class Driver:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.log_severity_level = 4
+        options.register_custom_ops_library(str(nextok_kernels.library_path()))
         self.session = onnxruntime.InferenceSession(
             self.path, options, providers=["CPUExecutionProvider"]
         )
@@ -64,6 +66,38 @@ class Driver:
         total: int | None = None,
     ) -> dict[str, np.ndarray]:
         """One run over rows [0, len(chunks)). Returns every output of the wanted positions."""
+        inverse = np.broadcast_to(
+            np.array(inverse_temperature, np.float32).reshape(-1, 1), (len(wanted), 1)
+        ).copy()
+        if self.is_flat:
+            return self._run(self._flat(chunks, wanted, inverse), self.rows)
+        return self._run(self._padded(chunks, wanted, inverse, columns, total), len(chunks))
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether the graph is made of nextok's own operators."""
+        return any(entry.name == "slots" for entry in self.session.get_inputs())
+
+    def _flat(self, chunks, wanted, inverse) -> dict[str, np.ndarray]:
+        tokens, places, slots, starts = [], [], [], []
+        for row, chunk in enumerate(chunks):
+            starts.append(len(tokens))
+            tokens += chunk
+            places += range(self.held[row], self.held[row] + len(chunk))
+            slots += [row] * len(chunk)
+            self.held[row] += len(chunk)
+        return {
+            "input_ids": np.array(tokens, np.int64),
+            "position_ids": np.array(places, np.int64),
+            "slots": np.array(slots, np.int32),
+            # An idle row has no position: the first token stands in for it.
+            "logits_index": np.array(
+                [starts[r] + c if chunks[r] else 0 for r, c in wanted], np.int64
+            ),
+            "inverse_temperature": inverse,
+        }
+
+    def _padded(self, chunks, wanted, inverse, columns, total) -> dict[str, np.ndarray]:
         rows = len(chunks)
         columns = columns or max(map(len, chunks))
         ids = np.zeros((rows, columns), np.int64)
@@ -73,17 +107,17 @@ class Driver:
             places[row, : len(chunk)] = np.arange(self.held[row], self.held[row] + len(chunk))
             self.held[row] += len(chunk)
         held = np.array(self.held[:rows])
-        feeds = {
+        return {
             "input_ids": ids,
             "position_ids": places,
             "query_seqlens": np.array([len(chunk) for chunk in chunks], np.int32),
             "seqlens_k": np.maximum(held - 1, 0).astype(np.int32),
             "total_sequence_length": np.array(total or self.capacity, np.int32),
             "logits_index": np.array([r * columns + c for r, c in wanted], np.int64),
-            "inverse_temperature": np.broadcast_to(
-                np.array(inverse_temperature, np.float32).reshape(-1, 1), (len(wanted), 1)
-            ).copy(),
+            "inverse_temperature": inverse,
         }
+
+    def _run(self, feeds: dict[str, np.ndarray], rows: int) -> dict[str, np.ndarray]:
         binding = self.session.io_binding()
         for name, array in feeds.items():
             binding.bind_cpu_input(name, array)
@@ -147,25 +181,27 @@ def oracle(checkpoint: Path) -> Oracle:
 @pytest.fixture(scope="session")
 def make_graph(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Builds the serving graph of a checkpoint, without certificate; once for the same wish."""
-    made: dict[tuple[Path, str, int | None, str], Path] = {}
+    made: dict[tuple[Path, str, int | None, str, str], Path] = {}
 
     def make(
         folder: Path,
         precision: str = "fp32",
         block_size: int | None = None,
         cache: str = "float32",
+        operators: str = "nextok",
     ) -> Path:
-        wish = (folder, precision, block_size, cache)
+        wish = (folder, precision, block_size, cache, operators)
         if wish not in made:
             path = tmp_path_factory.mktemp("graph") / "model.onnx"
             opened = open_checkpoint(folder)
             width = opened.architecture.width
-            chosen = Precision.choose(precision, block_size, cache, width=width)
+            chosen = Precision.choose(precision, block_size, cache, operators, width=width)
             random = np.random.default_rng(6)
             texts = [random.integers(0, VOCABULARY, CONTEXT) for _ in range(4)]
             scales = cache_scales(load_oracle(folder).model, texts) if chosen.int8_cache else None
             # Small as these models are, their layers are to be quantized as large ones' are.
-            save(build(opened, replace(chosen, float_layers=False), scales), path)
+            page = kernel_graph if operators == "nextok" else graph
+            save(page.build(opened, replace(chosen, float_layers=False), scales), path)
             made[wish] = path
         return made[wish]
 
@@ -180,9 +216,10 @@ def drive(checkpoint: Path, make_graph: Callable[..., Path]) -> Callable[..., Dr
         precision: str = "fp32",
         block_size: int | None = None,
         cache: str = "float32",
+        operators: str = "nextok",
         **options: Any,
     ) -> Driver:
-        return Driver(make_graph(checkpoint, precision, block_size, cache), **options)
+        return Driver(make_graph(checkpoint, precision, block_size, cache, operators), **options)
 
     return open_driver
 

@@ -33,7 +33,7 @@ def test_every_file_is_listed_with_its_hash_and_size(artifact, manifest):
 
 def test_the_manifest_has_the_keys_of_the_contract(artifact, manifest):
     assert manifest | {"files": 0, "source": 0, "tools": 0, "created": 0, "graph": 0} == {
-        "schema_version": 2,
+        "schema_version": 3,
         "model_name": "small",
         "architecture": "gpt2",
         "layers": 2,
@@ -46,7 +46,8 @@ def test_the_manifest_has_the_keys_of_the_contract(artifact, manifest):
         "precision": "fp32",
         "block_size": None,
         "cache": "float32",
-        "row_multiple": 2,
+        "kernels": 1,
+        "row_multiple": 1,
         "top_k": 64,
         "minimum_onnxruntime": "1.32.0",
         "graph": 0,
@@ -105,6 +106,7 @@ def test_an_empty_folder_is_filled(checkpoint, tmp_path):
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["model_name"] == "given"
     assert manifest["block_size"] == 16  # the model is narrow
+    assert manifest["kernels"] is None
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 

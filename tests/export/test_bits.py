@@ -6,18 +6,24 @@ import numpy as np
 import pytest
 
 STORAGES = [
-    ("fp32", None, "float32"),
-    ("int8", 64, "float32"),
-    ("int8", 128, "int8"),
-    ("int8", 0, "float32"),
-    ("int8", 0, "int8"),
-    ("int4", 32, "int8"),
-    ("int4", 128, "float32"),
+    ("fp32", None, "float32", "nextok"),
+    ("int8", None, "float32", "nextok"),
+    ("int8", None, "int8", "nextok"),
+    ("int4", None, "int8", "nextok"),
+    ("fp32", None, "float32", "onnxruntime"),
+    ("int8", 64, "float32", "onnxruntime"),
+    ("int8", 128, "int8", "onnxruntime"),
+    ("int8", 0, "float32", "onnxruntime"),
+    ("int8", 0, "int8", "onnxruntime"),
+    ("int4", 32, "int8", "onnxruntime"),
+    ("int4", 128, "float32", "onnxruntime"),
 ]
 LENGTHS = (7, 40, 1, 23, 12, 33)
 
 each_storage = pytest.mark.parametrize("storage", STORAGES)
-rows_storage = pytest.mark.parametrize("storage", [s for s in STORAGES if s[:2] == ("int8", 0)])
+single_rows = [s for s in STORAGES if s[3] == "nextok" or s[:2] == ("int8", 0)]
+rows_storage = pytest.mark.parametrize("storage", single_rows)
+own_storage = pytest.mark.parametrize("storage", [s for s in STORAGES if s[3] == "nextok"])
 
 
 def texts() -> list[list[int]]:
@@ -104,3 +110,17 @@ def test_an_odd_number_of_rows_is_as_good_as_an_even_one(drive, storage):
     odd = crowd(drive(*storage, rows=5), texts()[:5], idle=set())
     for row in range(5):
         assert_same_bits(alone(drive(*storage), texts()[row], LENGTHS[row]), odd[row])
+
+
+@own_storage
+def test_cut_in_any_way_the_bits_are_those_of_single_tokens(drive, storage):
+    """What nextok's own operators promise, and ONNX Runtime's do not."""
+    ids = texts()[1]
+    graph = drive(*storage)
+    singly = [graph.step([[token]], [(0, 0)])["logprobs"][0] for token in ids]
+    for cut in ((len(ids),), (1, 2, 3, 17, len(ids) - 23), (31, 1, len(ids) - 32)):
+        graph, said, start = drive(*storage), [], 0
+        for length in cut:
+            said += list(graph.logprobs([ids[start : start + length]])[0])
+            start += length
+        np.testing.assert_array_equal(said, singly)

@@ -22,13 +22,13 @@ def run(*arguments):
 
 
 def test_an_export_ends_with_0_and_tells_each_stage_on_a_plain_line(small, tmp_path):
-    result = run(small, tmp_path / "out", "--precision", "int8", "--block-size", 32)
+    result = run(small, tmp_path / "out", "--precision", "int4", "--block-size", 32)
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     stages = ["Checkpoint", "Reference", "Graph", "Certificate", "Artifact"]
     assert [line.split()[1] for line in lines if line.startswith("✓")] == stages
     assert "\x1b" not in result.stdout
-    for part in ("int8, blocks of 32", "kB", "top-1 agreement", "approximate", "context_end"):
+    for part in ("int4, blocks of 32", "kB", "top-1 agreement", "approximate", "context_end"):
         assert part in result.stdout
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["model_name"] == "tiny-gpt2"

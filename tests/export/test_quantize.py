@@ -113,25 +113,32 @@ def test_a_product_with_rows_is_the_one_of_whole_numbers(tmp_path, precise):
 
 
 @pytest.mark.parametrize(
-    ("name", "width", "expected"),
+    ("name", "operators", "width", "expected"),
     [
-        ("fp32", 768, None),
-        ("int8", 768, 0),
-        ("int8", 256, 0),
-        ("int8", 160, 16),
-        ("int4", 768, 32),
+        ("fp32", "nextok", 768, None),
+        ("int8", "nextok", 768, 0),
+        ("int8", "nextok", 160, 0),
+        ("int4", "nextok", 768, 32),
+        ("int4", "nextok", 160, 32),
+        ("fp32", "onnxruntime", 768, None),
+        ("int8", "onnxruntime", 768, 0),
+        ("int8", "onnxruntime", 256, 0),
+        ("int8", "onnxruntime", 160, 16),
+        ("int4", "onnxruntime", 768, 32),
     ],
 )
-def test_blocks_follow_from_the_precision_and_the_width(name, width, expected):
-    assert Precision.choose(name, width=width).block_size == expected
-    if expected is not None:
-        assert Precision.choose(name, 128, width=width).block_size == 128
+def test_blocks_follow_from_precision_operators_and_width(name, operators, width, expected):
+    chosen = Precision.choose(name, operators=operators, width=width)
+    assert chosen.block_size == expected
+    if expected is not None and operators == "onnxruntime":
+        assert Precision.choose(name, 128, operators=operators, width=width).block_size == 128
 
 
-@pytest.mark.parametrize(
-    ("name", "width", "bits"), [("int8", 255, None), ("int8", 256, 8), ("int4", 255, 4)]
-)
-def test_int8_leaves_the_layers_of_a_narrow_model_in_float32(name, width, bits):
-    precision = Precision.choose(name, width=width)
-    assert (precision.layer_bits, precision.vocabulary_bits) == (bits, 8)
-    assert precision.approximate
+def test_operators_follow_from_what_is_asked_for():
+    def chosen(*wish, width=768):
+        return Precision.choose(*wish, width=width).operators
+
+    assert chosen("fp32") == chosen("int8") == chosen("int4") == chosen("int8", 0) == "nextok"
+    assert chosen("fp32", width=160) == "nextok"
+    assert chosen("int8", 64) == chosen("int4", 64) == "onnxruntime"
+    assert chosen("int8", width=160) == chosen("int4", width=160) == "onnxruntime"

@@ -154,9 +154,15 @@ def test_a_tokenizer_with_more_ids_than_the_model(folder, refuse):
     ("options", "parts"),
     [
         ({"precision": "fp16"}, ("'fp16'", "fp32, int8, int4")),
-        ({"block_size": 48}, ("48", "32, 64, 128")),
+        ({"block_size": 48}, ("48", "at int8: 0, 16, 32, 64, 128")),
+        ({"block_size": 64, "operators": "nextok"}, ("64", "with nextok's operators: 0")),
+        ({"block_size": 48, "operators": "onnxruntime"}, ("48", "32, 64, 128")),
+        ({"operators": "torch"}, ("'torch'", "nextok, onnxruntime")),
         ({"precision": "fp32", "block_size": 32}, ("32", "none")),
-        ({"precision": "int4", "block_size": 0}, ("0", "16, 32, 64, 128, 256")),
+        (
+            {"precision": "int4", "block_size": 0, "operators": "onnxruntime"},
+            ("0", "16, 32, 64, 128, 256"),
+        ),
         ({"cache": "int4"}, ("'int4'", "float32, int8")),
         ({"precision": "fp32", "cache": "int8"}, ("'int8'", "at fp32: float32")),
         ({"positions": 0}, ("0", "at least 1")),

@@ -115,7 +115,7 @@ def test_weights_beyond_one_file_lie_beside_the_graph(tmp_path, load, driver):
 def test_embedding_and_head_share_one_table(tmp_path, make_graph):
     import onnx
 
-    for precision, block in (("fp32", None), ("int8", 32)):
+    for precision, block in (("fp32", None), ("int8", None)):
         tied, untied = (
             make_graph(
                 small(tmp_path / f"{precision}{tie}", tie_word_embeddings=tie), precision, block
@@ -123,7 +123,11 @@ def test_embedding_and_head_share_one_table(tmp_path, make_graph):
             for tie in (True, False)
         )
         large = [
-            [t for t in onnx.load(path).graph.initializer if 320 in t.dims and len(t.dims) > 1]
+            [
+                tensor
+                for tensor in onnx.load(path).graph.initializer
+                if tensor.name.startswith(("wte.", "lm_head."))
+            ]
             for path in (tied, untied)
         ]
         stored = [sum(len(tensor.raw_data) for tensor in tensors) for tensors in large]

@@ -1,0 +1,47 @@
+"""GPT-2's operators for ONNX Runtime on CPU: domain `nextok`, see docs/kernels.md.
+
+Knows where the compiled library is. Imports nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from pathlib import Path
+
+__all__ = ["VERSION", "build", "library_path"]
+
+VERSION = 1
+"""The operators' version: graphs name the one that they were written for."""
+
+_NAME = "libnextok_kernels.dylib" if sys.platform == "darwin" else "libnextok_kernels.so"
+
+
+def library_path() -> Path:
+    """The library that ONNX Runtime registers: `SessionOptions.register_custom_ops_library`.
+
+    Raises:
+        FileNotFoundError: the package was not installed, so nothing was compiled.
+    """
+    path = Path(__file__).parent / _NAME
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: install nextok-kernels to compile it")
+    return path
+
+
+def build() -> str:
+    """The build that is used: AVX-512 VNNI, AVX2 or portable, the fastest that runs here.
+
+    The environment variable NEXTOK_KERNELS chooses another one of them.
+
+    Raises:
+        ValueError: it names one that this processor does not run.
+    """
+    library = ctypes.CDLL(str(library_path()))
+    library.nextok_kernels_build.restype = ctypes.c_char_p
+    name: bytes | None = library.nextok_kernels_build()
+    if name is None:
+        wanted = os.environ["NEXTOK_KERNELS"]
+        raise ValueError(f"NEXTOK_KERNELS is {wanted!r}, which this processor does not run")
+    return name.decode()

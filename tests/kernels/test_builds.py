@@ -1,0 +1,52 @@
+"""The builds for different processors."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import sys
+from nextok_server.artifact import load_artifact
+from nextok_server.model import Chunk, Model
+import hashlib, nextok_kernels, pathlib
+artifact = load_artifact(pathlib.Path(sys.argv[1]))
+model = Model(artifact, slots=2, chunk=32, threads=2, spinning=False)
+chunk = Chunk(1, 0, [40, 1842, 2980, 876, 9552], range(5))
+said = model.prefill([chunk], [0.5], logit_max=True, temperature_mass=True)
+parts = [said.logprobs, said.top_ids, said.entropy, said.logit_max, said.temperature_mass]
+print(nextok_kernels.build())
+print(hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest())
+"""
+
+
+def run(artifact, build=None):
+    environment = dict(os.environ)
+    environment.pop("NEXTOK_KERNELS", None)
+    if build is not None:
+        environment["NEXTOK_KERNELS"] = build
+    command = [sys.executable, "-c", PROGRAM, str(artifact)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8", "int4"])
+@pytest.mark.parametrize("build", ["AVX2", "portable"])
+def test_all_builds_give_the_same_bits(artifacts, precision, build):
+    fastest = run(artifacts[precision])
+    assert fastest.returncode == 0, fastest.stderr
+    other = run(artifacts[precision], build)
+    if "does not run" in other.stderr:
+        pytest.skip(f"this processor does not run the {build} build")
+    assert other.stdout.splitlines()[0] == build
+    assert other.stdout.splitlines()[1] == fastest.stdout.splitlines()[1]
+    assert len(fastest.stdout.splitlines()[1]) == len(hashlib.sha256().hexdigest())
+
+
+def test_a_build_that_there_is_not_is_refused(artifacts):
+    refused = run(artifacts["fp32"], "AVX-3")
+    assert refused.returncode != 0
+    assert "NEXTOK_KERNELS" in refused.stderr
