@@ -98,9 +98,10 @@ PEERS = (
     "llamacpp-fp16 ctranslate2-int8 llamacpp-int8 openvino-int8 llamacpp-int4 openvino-int4 "
 )
 NEXTOK = "nextok-fp32 nextok-int8 nextok-int4 "
+WITH_DRAFTS = (Entry("nextok-int8", drafts=True),)
 DRAFTED = (
     Entry("nextok-int8"),
-    Entry("nextok-int8", drafts=True),
+    *WITH_DRAFTS,
     Entry("openvino-int8"),
     Entry("openvino-int8", drafts=True),
     Entry("llamacpp-int8"),
@@ -111,12 +112,16 @@ REUSED = (
 )
 
 SCENARIOS = (
-    Scenario("streams_1", "one stream", _entries(PEERS + NEXTOK + "nextok-bare-int8")),
-    Scenario("streams_8", "8 streams", _entries(PEERS + NEXTOK), streams=8),
+    Scenario(
+        "streams_1",
+        "one stream",
+        _entries(PEERS + NEXTOK + "nextok-bare-int8") + WITH_DRAFTS,
+    ),
+    Scenario("streams_8", "8 streams", _entries(PEERS + NEXTOK) + WITH_DRAFTS, streams=8),
     Scenario(
         "streams_32",
         "32 streams",
-        _entries(PEERS + NEXTOK + "nextok-plain-int8 nextok-bare-int8"),
+        _entries(PEERS + NEXTOK + "nextok-plain-int8 nextok-bare-int8") + WITH_DRAFTS,
         streams=32,
     ),
     Scenario(
@@ -155,8 +160,16 @@ SCENARIOS = (
     ),
     Scenario(
         "unpredictable",
-        "drawn at temperature 1: hardly a draft is right",
-        (Entry("nextok-int8"), Entry("nextok-int8", drafts=True)),
+        "drawn at temperature 1: many drafts are wrong",
+        (Entry("nextok-int8"), *WITH_DRAFTS),
+        temperature=1.0,
+        figures=("decode", "whole"),
+    ),
+    Scenario(
+        "unpredictable_32",
+        "32 streams drawn at temperature 1",
+        (Entry("nextok-int8"), *WITH_DRAFTS),
+        streams=32,
         temperature=1.0,
         figures=("decode", "whole"),
     ),
@@ -196,7 +209,7 @@ def select(scenarios: Iterable[str], contenders: Iterable[str]) -> tuple[Scenari
 
 
 def quick() -> tuple[Scenario, ...]:
-    """One stream of nextok at int8 against optimum's, and 32 of nextok's against one."""
+    """One stream of nextok at int8 against optimum's, 32 of nextok's against one, drafts or not."""
     (one,) = select(["streams_1"], ["optimum-fp32", "nextok-int8"])
     (many,) = select(["streams_32"], ["nextok-int8"])
     return one, many

@@ -21,7 +21,16 @@ PAIRS = (
     (("streams_32", "nextok-int8"), ("streams_32", "nextok-bare-int8")),
     (("repetitive", "nextok-int8 +drafts"), ("repetitive", "nextok-int8")),
     (("repetitive", "nextok-int8 +drafts"), ("repetitive", "openvino-int8 +drafts")),
-    (("unpredictable", "nextok-int8 +drafts"), ("unpredictable", "nextok-int8")),
+    *(
+        ((scenario, "nextok-int8 +drafts"), (scenario, "nextok-int8"))
+        for scenario in (
+            "unpredictable",
+            "unpredictable_32",
+            "streams_1",
+            "streams_8",
+            "streams_32",
+        )
+    ),
     (("prefix", "nextok-int8 +reuse"), ("prefix", "nextok-int8")),
     (("prefix", "nextok-int8 +reuse"), ("prefix", "openvino-int8 +reuse")),
     (("prefix", "nextok-int8 +reuse"), ("prefix", "llamacpp-int8 +reuse")),

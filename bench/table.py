@@ -120,12 +120,15 @@ def _among_ours(found: Results) -> str:
 
 
 def _drafts(found: Results) -> str:
-    """Rates of the texts that drafts are measured on."""
+    """Rates with and without drafts, in every scenario that has them."""
     rows = [
-        [label(found, entry), scenario["about"], f"{figures['decode']['median']:.0f}"]
-        for name in ("repetitive", "unpredictable")
-        if (scenario := found["scenarios"].get(name))
-        for entry, figures in scenario["summary"].items()
+        [label(found, entry), scenario["about"], f"{summary[entry]['decode']['median']:.0f}"]
+        for scenario in found["scenarios"].values()
+        for summary in (scenario["summary"],)
+        for drafted in summary
+        if drafted.endswith(" +drafts")
+        for entry in (drafted.removesuffix(" +drafts"), drafted)
+        if entry in summary
     ]
     return _table(["drafts", "text", "tokens/s"], rows) if rows else ""
 

@@ -102,6 +102,7 @@ class Attempts:
         request.CopyFrom(self.request)
         if transcript.prompt is not None:
             request.sampling.seed = transcript.prompt.seed
+            request.drafts = transcript.prompt.drafts
         request.resume_token_ids.extend(transcript.token_ids)
         transcript.expect(len(request.resume_token_ids), time.monotonic() - self._began)
         self.resumed += 1

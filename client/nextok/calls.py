@@ -60,6 +60,7 @@ class GenerateCalls(ABC, Generic[G, D, R]):
         full_vocabulary: bool = False,
         prompt_logprobs: bool = False,
         bypass_prefix_reuse: bool = False,
+        drafts: bool | None = None,
         resume_token_ids: Sequence[int] = (),
         resume: int = DEFAULT_RESUME,
         timeout: float | None = None,
@@ -91,6 +92,8 @@ class GenerateCalls(ABC, Generic[G, D, R]):
                 are kept while the generation is: 4 bytes a token of the vocabulary each.
             prompt_logprobs: Whether the prompt's own log probabilities are sent.
             bypass_prefix_reuse: Computes the whole prompt, whatever the server has kept of it.
+            drafts: Whether the server may draft tokens from the request's own text and check
+                several at a time. Default: as it is set, which the prompt tells.
             resume_token_ids: Tokens of a broken stream: computed again, not sent again.
             resume: Where the connection or the server is lost (UNAVAILABLE), the request is
                 sent again with what was received, and the steps go on behind it with the same
@@ -134,6 +137,7 @@ class GenerateCalls(ABC, Generic[G, D, R]):
             ),
             prompt_logprobs=prompt_logprobs,
             bypass_prefix_reuse=bypass_prefix_reuse,
+            drafts=drafts,
             resume_token_ids=resume_token_ids,
         )
         return self._start_generation(request, resume=resume, timeout=timeout)

@@ -3,7 +3,8 @@
 Written as JSON lines, in ASCII:
 
 1. `recording`, the version of this format, 1; `artifact_sha256`; and `request`, a GenerateRequest
-   of nextok.v1 in protobuf's JSON with the fields' own names, which has the seed of the draws.
+   of nextok.v1 in protobuf's JSON with the fields' own names, which has the seed of the draws
+   and whether tokens could be drafted.
 2. A line a step: `index`, `id` and `logprob`. The latter is the float32 that was received,
    written so that it comes back with every bit.
 3. `finish`, with the fields of nextok.v1's Finish besides `choice`.
@@ -59,7 +60,8 @@ class Recording:
 
     Attributes:
         artifact_sha256: The artifact that computed it, as in `Model`.
-        request: As it was sent, and with the seed that was used. Not to be changed.
+        request: As it was sent, with the seed that was used, and with drafts or without as it was.
+            Not to be changed.
         steps: The steps that were received, in order.
         finish: How it ended.
     """
@@ -124,6 +126,7 @@ def record(request: pb.GenerateRequest, transcript: Transcript) -> Recording:
     repeatable = pb.GenerateRequest()
     repeatable.CopyFrom(request)
     repeatable.sampling.seed = prompt.seed
+    repeatable.drafts = prompt.drafts
     steps = [RecordedStep(step.index, step.id, step.logprob) for step in transcript.arrived]
     return Recording(prompt.artifact_sha256, repeatable, tuple(steps), finish)
 

@@ -120,7 +120,9 @@ def scored_token(m: types.ScoredToken) -> ScoredToken:
 def prompt_info(message: pb.PromptInfo) -> PromptInfo:
     """Reads what a prompt was read as."""
     tokens = text_tokens(message.tokens)
-    return PromptInfo(tokens, message.seed, message.max_tokens, message.artifact_sha256)
+    return PromptInfo(
+        tokens, message.seed, message.max_tokens, message.artifact_sha256, message.drafts
+    )
 
 
 def finish(message: types.Finish) -> Finish:
@@ -141,7 +143,13 @@ def generate_summary(message: pb.GenerateSummary) -> GenerateSummary:
     """Reads the counts of a generation."""
     usage, timings = message.usage, message.timings
     return GenerateSummary(
-        Usage(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens),
+        Usage(
+            usage.prompt_tokens,
+            usage.completion_tokens,
+            usage.cached_tokens,
+            usage.drafted_tokens,
+            usage.accepted_draft_tokens,
+        ),
         Timings(timings.queue_seconds, timings.prefill_seconds, timings.decode_seconds),
     )
 

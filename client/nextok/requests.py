@@ -119,6 +119,7 @@ def generate_request(
     logprobs: types.LogprobOptions,
     prompt_logprobs: bool = False,
     bypass_prefix_reuse: bool = False,
+    drafts: bool | None = None,
     resume_token_ids: Sequence[int] = (),
 ) -> pb.GenerateRequest:
     """Builds the request of Generate from its parts."""
@@ -130,6 +131,7 @@ def generate_request(
     )
     _set(request, "prompt_logprobs", prompt_logprobs)
     _set(request, "bypass_prefix_reuse", bypass_prefix_reuse)
+    _set(request, "drafts", drafts)
     _extend(request, "resume_token_ids", resume_token_ids)
     return request
 

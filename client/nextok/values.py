@@ -183,12 +183,14 @@ class PromptInfo:
         seed: Seed of the draws, given or picked.
         max_tokens: Most tokens that a completion can get.
         artifact_sha256: The artifact that computes the completion, as in `Model`.
+        drafts: Whether tokens may be drafted, as asked for or as the server is set.
     """
 
     tokens: TextTokens
     seed: int
     max_tokens: int
     artifact_sha256: str
+    drafts: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,11 +225,15 @@ class Usage:
         prompt_tokens: Tokens of the prompt.
         completion_tokens: Tokens generated, in all completions.
         cached_tokens: Tokens of the prompt whose state was at hand from another request.
+        drafted_tokens: Tokens that were drafted, to be checked several at a time.
+        accepted_draft_tokens: Those of them that were right.
     """
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int
+    drafted_tokens: int
+    accepted_draft_tokens: int
 
 
 @dataclass(frozen=True, slots=True)

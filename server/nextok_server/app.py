@@ -114,6 +114,7 @@ async def create_server(config: Config) -> App:
         limits=limits,
         tokenizer=tokenizer,
         runner=runner,
+        drafts=config.drafts,
         stream_window=config.stream_window,
         write_timeout=config.write_timeout,
     )
@@ -187,5 +188,8 @@ def _model_info(
         server_version=version("nextok"),
         onnxruntime_version=runtime_version,
         threads=config.threads,
-        capabilities=[pb.CAPABILITY_PREFIX_REUSE] if config.prefix_reuse else [],
+        capabilities=[
+            pb.CAPABILITY_DRAFTS,
+            *([pb.CAPABILITY_PREFIX_REUSE] if config.prefix_reuse else []),
+        ],
     )

@@ -47,6 +47,7 @@ class Completion:
         self._ids: list[int] = []
         self._logprobs: list[float] = []
         self._first_at = self._last_at = 0.0
+        self._drafted = self._accepted = 0
         self.finished = False
 
     @property
@@ -72,6 +73,7 @@ class Completion:
         self._logprobs.append(step.token.logprob)
         self._first_at = self._first_at or step.at
         self._last_at = step.at
+        self._drafted, self._accepted = step.drafted, step.accepted
         delta, stop = self._push(step)
         if not step.forced:
             elapsed = step.at - self._sequence.arrived_at
@@ -116,6 +118,8 @@ class Completion:
                 prompt_tokens=len(sequence.request.prompt),
                 completion_tokens=len(self._ids),
                 cached_tokens=sequence.cached,
+                drafted_tokens=self._drafted,
+                accepted_draft_tokens=self._accepted,
             ),
             timings=types.Timings(
                 queue_seconds=sequence.started_at - sequence.arrived_at,

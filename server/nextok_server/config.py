@@ -64,6 +64,11 @@ class Config(BaseSettings):
         le=1_000_000,
         description="Megabytes (2**20) of prompts' state kept for reuse after their requests.",
     )
+    drafts: bool = Field(
+        False,
+        description="Whether tokens are drafted where a request does not say. Faster where text "
+        "repeats itself, most of all for few streams; other bits than one token at a time.",
+    )
     max_prompt_bytes: int = Field(65_536, ge=1, description="Bytes of a text in a request.")
     max_stop: int = Field(16, ge=0, description="Stop strings in a request.")
     max_stop_bytes: int = Field(256, ge=1, description="Bytes of one stop string.")

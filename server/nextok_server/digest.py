@@ -9,7 +9,8 @@ SHA-256 over these parts, each preceded by its length as 8 bytes, little-endian:
 2. the parameters, as JSON with sorted keys and no spaces, in ASCII: `temperature`, `top_k`,
    `top_p`, `min_p`, `repetition_penalty`, `presence_penalty`, `frequency_penalty`,
    `logit_bias` (pairs, by id), `seed`, `min_tokens`, `stop_token_ids` and `eos_token_ids`
-   (sorted; the latter empty where end tokens are ignored);
+   (sorted; the latter empty where end tokens are ignored), and `drafts`, true, only where
+   tokens were drafted or could have been;
 3. the prompt's token ids, 4 bytes each, little-endian;
 4. the completion's token ids, likewise;
 5. their raw log probabilities, as IEEE 754 binary32, little-endian.
@@ -41,6 +42,8 @@ def completion_digest(
         "stop_token_ids": sorted(stop.stop_token_ids),
         "eos_token_ids": sorted(stop.eos_token_ids),
     }
+    if request.drafts:
+        parameters["drafts"] = True
     parts = (
         artifact_sha256.encode("ascii"),
         json.dumps(parameters, sort_keys=True, separators=(",", ":")).encode("ascii"),

@@ -29,8 +29,17 @@ from nextok_server.sequence import Distribution, Outputs, PromptScore, Sequence,
 _RAW = SamplingParams()
 
 
-def advance(sequence: Sequence, outputs: Distributions, index: int) -> Step:
-    """Chooses the sequence's next token from row `index`, appends it and tells of it."""
+def advance(
+    sequence: Sequence, outputs: Distributions, index: int, draft: int | None = None
+) -> Step:
+    """Chooses the sequence's next token from row `index`, appends it and tells of it.
+
+    Args:
+        sequence: All of whose tokens are computed.
+        outputs: Of the step.
+        index: Of the row behind the last token.
+        draft: The token that was drafted for this place; it is counted, and changes nothing.
+    """
     request = sequence.request
     params = request.sampling
     row = _row(outputs, index, params)
@@ -53,9 +62,19 @@ def advance(sequence: Sequence, outputs: Distributions, index: int) -> Step:
     token = next(described, None) or candidates(row, filtered, [token_id])[0]
     number = sequence.generated
     sequence.tokens.append(token.token_id)
+    sequence.accepted += token.token_id == draft
     finish = sequence.finish_reason()
     sequence.finished = finish is not None
-    return Step(number, token, forced is not None, distribution, finish, at=time.monotonic())
+    return Step(
+        number,
+        token,
+        forced is not None,
+        distribution,
+        finish,
+        time.monotonic(),
+        sequence.drafted,
+        sequence.accepted,
+    )
 
 
 def score(sequence: Sequence, position: int, outputs: Distributions, index: int) -> PromptScore:

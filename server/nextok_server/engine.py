@@ -12,6 +12,7 @@ from nextok_server.model import Chunk, Distributions, Model
 from nextok_server.sampling import SamplingParams, inverse_temperature
 from nextok_server.scheduler import Scheduler, Work
 from nextok_server.sequence import Event, PromptScore, Sequence
+from nextok_server.verification import Draft
 
 Events = list[tuple[Sequence, list[Event]]]
 
@@ -40,7 +41,7 @@ class Engine:
             self.scheduler.remove(sequence)
 
     def step(self) -> Events:
-        """Computes some prompts' next chunks and one token of every running sequence.
+        """Computes some prompts' next chunks, some drafts, and one token of all others.
 
         Returns:
             What became known, by sequence; empty where there was nothing to do. A sequence
@@ -50,6 +51,8 @@ class Engine:
         events: Events = []
         if plan.prefill:
             events.extend(self._prefill(plan.prefill))
+        for drafts in plan.verify:
+            events.extend(self._verify(drafts))
         if plan.decode:
             events.extend(self._decode(plan.decode))
         for sequence, produced in events:
@@ -79,6 +82,27 @@ class Engine:
             self.scheduler.note_computed(work)
             events.append((work.sequence, _read_prompt(work.sequence, chunk, outputs, row)))
             row += len(chunk.wanted)
+        return events
+
+    def _verify(self, drafts: list[Draft]) -> Events:
+        """Computes drafts behind their sequences' last tokens, and keeps what was right."""
+        params = [draft.sequence.request.sampling for draft in drafts]
+        chunks = []
+        for draft in drafts:
+            sequence = draft.sequence
+            tokens = [*sequence.tokens[sequence.computed :], *draft.tokens]
+            chunks.append(Chunk(sequence.slot, sequence.computed, tokens, range(len(tokens))))
+        outputs = self._model.prefill(
+            chunks,
+            [inverse_temperature(p) for p in params],
+            logit_max=any(_needs_logit_max(p) for p in params),
+            temperature_mass=any(_needs_temperature_mass(p) for p in params),
+        )
+        events: Events = []
+        row = 0
+        for draft in drafts:
+            events.append((draft.sequence, _read_draft(draft, outputs, row)))
+            row += len(draft.tokens) + 1
         return events
 
     def _decode(self, sequences: list[Sequence]) -> Events:
@@ -124,6 +148,26 @@ def _read_prompt(sequence: Sequence, chunk: Chunk, outputs: Distributions, row: 
             events.append(score(sequence, position, outputs, row + position - start - 1))
     if end == len(prompt):
         events.append(advance(sequence, outputs, row + len(chunk.wanted) - 1))
+    return events
+
+
+def _read_draft(draft: Draft, outputs: Distributions, row: int) -> list[Event]:
+    """The steps up to the first token that was drafted wrong, whose distributions begin at `row`.
+
+    Each token is chosen as it would be one at a time. What the cache holds behind the last one
+    that was right is written over by the next pass.
+    """
+    sequence, drafter = draft.sequence, draft.sequence.drafter
+    assert drafter is not None
+    accepted = sequence.accepted
+    sequence.drafted += len(draft.tokens)
+    events: list[Event] = []
+    for token in (*draft.tokens, None):
+        sequence.computed += 1
+        events.append(advance(sequence, outputs, row + len(events), token))
+        if sequence.finished or sequence.tokens[-1] != token:
+            break
+    drafter.settle(len(draft.tokens), sequence.accepted - accepted)
     return events
 
 

@@ -220,5 +220,3 @@ def refuse_what_is_not_offered(message: pb.GenerateRequest) -> None:
             raise NotOffered(f"n is {message.n}: this server gives one completion a request")
     if message.HasField("constraint"):
         raise NotOffered("constraint: this server has no constrained generation")
-    if message.drafts:
-        raise NotOffered("drafts: this server does not draft tokens")

@@ -2,8 +2,9 @@
 
 Knows: sequences, and which prefixes the cache holds. Does not know: tensors, probabilities, time.
 
-A step computes at most one chunk's length of prompts and one token of every sequence that is past
-its prompt, so that a long prompt never stalls running streams for more than a chunk. Prompts are
+A step computes at most one chunk's length of prompts, a few of drafts, and one token of every other
+sequence that is past its prompt, so that neither stalls running streams for long.
+Prompts are
 cut at multiples of the chunk's length, counted from their start; where one token is left over
 it is fed by decoding, as generated tokens are. The cut depends on the prompt alone, and so do
 the bits of what comes out.
@@ -21,6 +22,7 @@ from dataclasses import dataclass, field
 
 from nextok_server.kv_cache import KVCache, chunk_keys
 from nextok_server.sequence import Sequence
+from nextok_server.verification import Draft, Turns
 
 # Chunks that one step copies, unless the first sequence needs more. Copying one takes a
 # twentieth to a hundredth of the time of computing it.
@@ -48,10 +50,12 @@ class Plan:
 
     Attributes:
         prefill: Chunks of prompts, by slot.
+        verify: Drafts that are computed behind their sequences' last tokens, call by call, by slot.
         decode: Sequences that get one token computed, by slot.
     """
 
     prefill: list[Work] = field(default_factory=list)
+    verify: list[list[Draft]] = field(default_factory=list)
     decode: list[Sequence] = field(default_factory=list)
 
 
@@ -68,6 +72,7 @@ class Scheduler:
         self._cache = cache
         self._chunk = chunk
         self._reuse = reuse
+        self._turns = Turns(chunk)
         self._waiting: list[tuple[int, int, Sequence]] = []
         self._running: list[Sequence] = []
         self._arrivals = 0
@@ -114,13 +119,17 @@ class Scheduler:
         if not self._running or self._steps % _STEPS_A_TRIM == 0:
             self._cache.trim()
         plan = Plan()
+        drafts: list[Draft] = []
         batch = _Batch(self._chunk)
         copies = _COPIED_CHUNKS
         for sequence in self._running:
             if sequence.paused:
                 continue
             if len(sequence.tokens) - sequence.computed == 1:
-                plan.decode.append(sequence)
+                if draft := self._draft(sequence):
+                    drafts.append(draft)
+                else:
+                    plan.decode.append(sequence)
                 continue
             # Prompts are fed in whole chunks up to their last, so this is a chunk's border.
             own = sequence.computed // self._chunk
@@ -139,6 +148,8 @@ class Scheduler:
                 plan.decode.append(sequence)
         plan.prefill.sort(key=lambda work: work.sequence.slot)
         plan.decode.sort(key=lambda sequence: sequence.slot)
+        drafts.sort(key=lambda draft: draft.sequence.slot)
+        plan.verify.extend(self._turns.take(drafts))
         return plan
 
     def note_computed(self, work: Work) -> None:
@@ -164,6 +175,15 @@ class Scheduler:
         if request.bypass_prefix_reuse or request.outputs.prompt:
             return ()
         return sequence.keys[: (len(request.prompt) - 1) // self._chunk]
+
+    def _draft(self, sequence: Sequence) -> Draft | None:
+        """What may follow the last token of a completion, where drafts are wanted and known."""
+        if sequence.drafter is None or not sequence.generated:
+            return None
+        # One pass gives a token more than was drafted.
+        useful = sequence.request.stop.max_tokens - sequence.generated - 1
+        tokens = sequence.drafter.draft(sequence.tokens, min(useful, self._chunk - 1))
+        return Draft(sequence, tokens) if tokens else None
 
     def _copy(self, sequence: Sequence, held: int) -> None:
         self._cache.copy(sequence.slot, sequence.keys[:held])

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from nextok_server.drafts import Drafter
 from nextok_server.sampling import Candidate, SamplingParams
 
 
@@ -69,6 +70,7 @@ class Request:
         forced: Tokens of the completion that are given rather than drawn.
         priority: Higher ones are started first.
         bypass_prefix_reuse: Computes the whole prompt, whatever the cache holds of it.
+        drafts: Whether tokens are drafted, and several verified in one pass.
     """
 
     prompt: tuple[int, ...]
@@ -78,6 +80,7 @@ class Request:
     forced: tuple[int, ...] = ()
     priority: int = 0
     bypass_prefix_reuse: bool = False
+    drafts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,8 @@ class Step:
         forced: Given by the client rather than drawn.
         finish: Set on the last step.
         at: `time.monotonic()` when it was computed.
+        drafted: Tokens that were drafted until then, in this pass too.
+        accepted: Those of them that were right, this one included.
     """
 
     index: int
@@ -120,6 +125,8 @@ class Step:
     distribution: Distribution
     finish: FinishReason | None
     at: float
+    drafted: int = 0
+    accepted: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +160,9 @@ class Sequence:
         read: Events that the reader took; written by the event loop, read by the engine.
         window: Events that may be unread before the sequence pauses.
         started_at: When the first computation began.
+        drafter: Where the request wants drafts: what finds them.
+        drafted: Tokens that were drafted.
+        accepted: Those of them that were right.
     """
 
     request: Request
@@ -167,9 +177,14 @@ class Sequence:
     read: int = 0
     started_at: float = 0.0
     finished: bool = False
+    drafter: Drafter | None = None
+    drafted: int = 0
+    accepted: int = 0
 
     def __post_init__(self) -> None:
         self.tokens = list(self.request.prompt)
+        if self.request.drafts:
+            self.drafter = Drafter()
 
     @property
     def generated(self) -> int:

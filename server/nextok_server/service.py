@@ -75,6 +75,7 @@ class Service:
         limits: requests.Limits,
         tokenizer: Tokenizer,
         runner: Runner,
+        drafts: bool,
         stream_window: int,
         write_timeout: float,
     ) -> None:
@@ -83,6 +84,7 @@ class Service:
         self._limits = limits
         self._tokenizer = tokenizer
         self._runner = runner
+        self._drafts = drafts
         self._window = stream_window
         self._write_timeout = write_timeout
         self._replies = replies.Replies(tokenizer)
@@ -178,6 +180,7 @@ class Service:
             forced,
             request.priority,
             request.bypass_prefix_reuse,
+            request.drafts if request.HasField("drafts") else self._drafts,
         )
         return own, stop_strings
 
@@ -197,6 +200,7 @@ class Service:
                 seed=request.sampling.seed,
                 max_tokens=request.stop.max_tokens,
                 artifact_sha256=self._model_info.artifact_sha256,
+                drafts=request.drafts,
             )
         )
         await self._write(context, first)

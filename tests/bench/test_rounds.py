@@ -113,6 +113,6 @@ def test_an_unknown_name_is_refused_with_those_that_are_known():
 def test_a_choice_keeps_only_what_was_asked_for():
     chosen = select(["streams_1", "growth_8"], ["nextok-int8"])
     assert [(s.name, [e.key for e in s.entries]) for s in chosen] == [
-        ("streams_1", ["nextok-int8"]),
+        ("streams_1", ["nextok-int8", "nextok-int8 +drafts"]),
         ("growth_8", ["nextok-int8"]),
     ]

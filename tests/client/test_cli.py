@@ -139,6 +139,15 @@ def test_generate_writes_the_text_to_stdout_and_its_end_to_stderr(nextok):
     )
 
 
+def test_generate_tells_how_many_drafts_were_right(nextok, service):
+    end = last(3)
+    end.summary.usage.drafted_tokens, end.summary.usage.accepted_draft_tokens = 5, 3
+    service.script = [first(), end]
+    result = nextok("generate", "x", "--drafts")
+    assert "prompt 5 tokens (0 cached), drafts 5 tokens (3 right), " in result.stderr
+    assert service.requests[0].drafts
+
+
 def test_generate_top_writes_a_line_a_step_with_candidates(nextok):
     shown = nextok("generate", "x", "--top", "2").stdout.splitlines()
     assert len(shown) == 3
@@ -207,7 +216,7 @@ def test_every_option_reaches_the_server(nextok, service):
         "--token-id": 8,
     }
     arguments = [str(part) for pair in pairs.items() for part in pair]
-    flags = ["--ignore-eos", "--full-vocabulary", "--prompt-logprobs"]
+    flags = ["--ignore-eos", "--full-vocabulary", "--prompt-logprobs", "--no-drafts"]
     assert nextok("generate", "x", *arguments, *flags).exit_code == 0
     assert service.requests == [
         pb.GenerateRequest(
@@ -228,6 +237,7 @@ def test_every_option_reaches_the_server(nextok, service):
             ),
             logprobs=types.LogprobOptions(top_logprobs=7, token_ids=[8], full_vocabulary=True),
             prompt_logprobs=True,
+            drafts=False,
         )
     ]
 

@@ -222,6 +222,7 @@ async def test_every_option_of_generate_reaches_the_server_in_its_field(hands, t
             full_vocabulary=True,
             prompt_logprobs=True,
             bypass_prefix_reuse=True,
+            drafts=False,
             resume_token_ids=[9],
         )
         await hands.all(running)
@@ -245,6 +246,7 @@ async def test_every_option_of_generate_reaches_the_server_in_its_field(hands, t
             logprobs=types.LogprobOptions(top_logprobs=7, token_ids=[8], full_vocabulary=True),
             prompt_logprobs=True,
             bypass_prefix_reuse=True,
+            drafts=False,
             resume_token_ids=[9],
         )
     ]

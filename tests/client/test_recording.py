@@ -30,14 +30,18 @@ def line_of(recording, number):
     return json.loads(recording.dumps().splitlines()[number - 1])
 
 
+@pytest.mark.parametrize("drafts", [False, True])
 async def test_a_recording_has_the_request_the_artifact_the_steps_and_the_end(
-    hands, target, service
+    hands, target, service, drafts
 ):
-    service.script = WHOLE
+    told = first()
+    told.prompt.drafts = drafts
+    service.script = [told, *WHOLE[1:]]
     recording = await recorded(hands, target, **OPTIONS)
     request = pb.GenerateRequest()
     request.CopyFrom(service.requests[0])
     request.sampling.seed = 7
+    request.drafts = drafts
     assert recording.request == request
     assert recording.artifact_sha256 == ARTIFACT
     assert [(s.index, s.id, s.logprob) for s in recording.steps] == [

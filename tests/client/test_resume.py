@@ -51,16 +51,23 @@ async def test_a_stream_that_breaks_goes_on_as_if_nothing_had_happened(
     assert (whole.resumed, running.resumed) == (0, 1)
 
 
-async def test_what_is_sent_again_has_the_tokens_and_the_seed_and_else_the_same(
-    hands, target, service
+@pytest.mark.parametrize("drafts", [False, True])
+async def test_what_is_sent_again_has_the_tokens_seed_and_drafts_and_else_the_same(
+    hands, target, service, drafts
 ):
-    service.scripts = [[*WHOLE[:5], LOST], behind(2)]
+    told = first()
+    told.prompt.drafts = drafts
+    service.scripts = [[told, *WHOLE[1:5], LOST], behind(2)]
     await hands.read(target, temperature=0.7, stop=["\n"], max_tokens=4)
     before, after = service.requests
     assert not before.sampling.HasField("seed")
+    assert not before.HasField("drafts")
+    assert after.HasField("drafts")
+    assert after.drafts is drafts
     assert (after.sampling.seed, list(after.resume_token_ids)) == (7, IDS[:2])
     after.sampling.ClearField("seed")
     after.ClearField("resume_token_ids")
+    after.ClearField("drafts")
     assert after == before
 
 

@@ -57,7 +57,9 @@ def exchange(
     made.details = "" if status in ("", "OK") else f"about {status}"
     made.ended = (arrivals[-1] if arrivals else due) if ended is None and status else ended
     if status == "OK":
-        made.summary = GenerateSummary(Usage(8, made.tokens, cached), Timings(queue, 0.5, 1.0))
+        made.summary = GenerateSummary(
+            Usage(8, made.tokens, cached, 0, 0), Timings(queue, 0.5, 1.0)
+        )
     return made
 
 

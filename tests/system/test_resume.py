@@ -15,7 +15,11 @@ from support.cut import cutting
 from nextok import ArtifactChanged, AsyncClient, Client
 
 # The servers of a target in their order: the next one is for when those before it are gone.
-IN_ORDER = [("grpc.lb_policy_name", "pick_first")]
+# On a busy machine the first one may take a while to answer, and is not to be overtaken.
+IN_ORDER = [
+    ("grpc.lb_policy_name", "pick_first"),
+    ("grpc.happy_eyeballs_connection_attempt_delay_ms", 2000),
+]
 STREAMS = 100
 AT_ONCE = 8
 PROMPTS = [
@@ -154,3 +158,24 @@ def test_a_server_that_is_ended_in_midstream_is_replaced_by_the_next(start, numb
         assert [s.full_logprobs for s in whole] == [s.full_logprobs for s in running.steps]
     assert transcript(running) == transcript(whole)
     assert running.resumed >= 1
+
+
+def test_a_stream_of_a_server_that_drafts_is_gone_on_with_by_one_that_does_not_by_itself(start):
+    first, address = start("--drain-seconds", "0", "--drafts")
+    _, other = start()
+    asked = {"seed": 1, "temperature": 0.0, "max_tokens": 60, "ignore_eos": True}
+    # Steps of 0.2 MB, as above.
+    asked["full_vocabulary"] = True
+    with Client(f"ipv4:{address},{other}", options=IN_ORDER) as client:
+        running = client.generate("x y z " * 10, **asked)
+        for step in running:
+            if step.index == 20:
+                first.send_signal(signal.SIGKILL)
+                first.wait(30)
+    with Client(other) as client:
+        whole = client.generate("x y z " * 10, drafts=True, **asked)
+        assert [s.full_logprobs for s in whole] == [s.full_logprobs for s in running.steps]
+    assert transcript(running) == transcript(whole)
+    assert running.resumed >= 1
+    assert running.summary.usage == whole.summary.usage
+    assert whole.summary.usage.accepted_draft_tokens > 20

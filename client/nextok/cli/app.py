@@ -148,6 +148,7 @@ def generate(
     prompt_logprobs: Annotated[
         bool, typer.Option("--prompt-logprobs", help="Shows the prompt's own probabilities too.")
     ] = False,
+    drafts: options.Drafts = None,
     record: recordings.Record = None,
     target: options.Target = options.DEFAULT_TARGET,
     resume: options.Resume = DEFAULT_RESUME,
@@ -189,6 +190,7 @@ def generate(
             logprob_token_ids=token_id,
             full_vocabulary=full_vocabulary,
             prompt_logprobs=prompt_logprobs,
+            drafts=drafts,
             resume=resume,
             timeout=timeout,
         ) as generation,

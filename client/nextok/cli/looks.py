@@ -113,6 +113,9 @@ def finish_line(finish: Finish | None, summary: GenerateSummary | None) -> str:
             # The first token is the prefill's.
             parts.append(f"{(usage.completion_tokens - 1) / timings.decode_seconds:.1f} tokens/s")
         parts.append(f"prompt {tokens(usage.prompt_tokens)} ({usage.cached_tokens} cached)")
+        if usage.drafted_tokens:
+            right = usage.accepted_draft_tokens
+            parts.append(f"drafts {tokens(usage.drafted_tokens)} ({right} right)")
         first = timings.queue_seconds + timings.prefill_seconds
         parts.append(f"{first * 1000:.0f} ms to the first token")
     return ", ".join(parts)

@@ -205,6 +205,14 @@ TokenId: TypeAlias = Annotated[
         help="Token to report whatever its rank; may be repeated.",
     ),
 ]
+Drafts: TypeAlias = Annotated[
+    bool | None,
+    typer.Option(
+        "--drafts/--no-drafts",
+        help="Whether tokens may be drafted, several checked at a time. Default: as the server "
+        "is set.",
+    ),
+]
 FullVocabulary: TypeAlias = Annotated[
     bool,
     typer.Option("--full-vocabulary", help="The log probability of every token (for --json)."),

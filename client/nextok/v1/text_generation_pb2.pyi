@@ -193,16 +193,18 @@ class GenerateResponse(_message.Message):
     def __init__(self, prompt: _Optional[_Union[PromptInfo, _Mapping]] = ..., prompt_logprobs: _Optional[_Iterable[_Union[_types_pb2.ScoredToken, _Mapping]]] = ..., steps: _Optional[_Iterable[_Union[_types_pb2.Step, _Mapping]]] = ..., finish: _Optional[_Union[_types_pb2.Finish, _Mapping]] = ..., summary: _Optional[_Union[GenerateSummary, _Mapping]] = ...) -> None: ...
 
 class PromptInfo(_message.Message):
-    __slots__ = ("tokens", "seed", "max_tokens", "artifact_sha256")
+    __slots__ = ("tokens", "seed", "max_tokens", "artifact_sha256", "drafts")
     TOKENS_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
     ARTIFACT_SHA256_FIELD_NUMBER: _ClassVar[int]
+    DRAFTS_FIELD_NUMBER: _ClassVar[int]
     tokens: _containers.RepeatedCompositeFieldContainer[_types_pb2.TextToken]
     seed: int
     max_tokens: int
     artifact_sha256: str
-    def __init__(self, tokens: _Optional[_Iterable[_Union[_types_pb2.TextToken, _Mapping]]] = ..., seed: _Optional[int] = ..., max_tokens: _Optional[int] = ..., artifact_sha256: _Optional[str] = ...) -> None: ...
+    drafts: bool
+    def __init__(self, tokens: _Optional[_Iterable[_Union[_types_pb2.TextToken, _Mapping]]] = ..., seed: _Optional[int] = ..., max_tokens: _Optional[int] = ..., artifact_sha256: _Optional[str] = ..., drafts: bool = ...) -> None: ...
 
 class GenerateSummary(_message.Message):
     __slots__ = ("usage", "timings")
