@@ -61,7 +61,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.memory = Memory(self.slots)
-        cache = KVCache(self.slots, CHUNK, self.memory, self.retained)
+        cache = KVCache(self.slots, self.memory, self.retained)
         self.scheduler = Scheduler(cache, CHUNK, reuse=self.reuse)
         self.sequences: list[Sequence] = []
         self.admitted: list[Sequence] = []
