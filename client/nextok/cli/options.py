@@ -205,6 +205,14 @@ TokenId: TypeAlias = Annotated[
         help="Token to report whatever its rank; may be repeated.",
     ),
 ]
+Stride: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        parser=_uint32,
+        metavar="N",
+        help="Tokens that a window scores where the text is longer than the context.",
+    ),
+]
 FullVocabulary: TypeAlias = Annotated[
     bool,
     typer.Option("--full-vocabulary", help="The log probability of every token (for --json)."),

@@ -32,13 +32,7 @@ def score(
             metavar="TEXT", help="Scores this after the file's text, instead; may be repeated."
         ),
     ] = [],  # noqa: B006 - typer's form of "none given"
-    stride: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            help="Tokens that a window scores where the text is longer than the context.",
-        ),
-    ] = None,
+    stride: options.Stride = None,
     top: options.Top = None,
     token_id: options.TokenId = [],  # noqa: B006 - typer's form of "none given"
     full_vocabulary: options.FullVocabulary = False,
