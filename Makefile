@@ -33,7 +33,7 @@ test-lm-eval: ## nextok beside the hf model of lm-evaluation-harness, in an envi
 	test -x $(LM_EVAL)/python || $(PYTHON) -m venv build/lm-eval
 	$(LM_EVAL)/python -m pip install --quiet \
 	  --editable '.[cli,server,export,lm-eval]' accelerate peft pytest pytest-asyncio hypothesis
-	$(LM_EVAL)/python -m pytest tests/lm_eval
+	$(LM_EVAL)/python -m pytest tests/harness
 
 lint: $(READY) ## Style, types, and the wire contract.
 	$(BIN)/ruff check

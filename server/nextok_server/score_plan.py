@@ -16,9 +16,29 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nextok_server.sampling import SamplingParams
-from nextok_server.score_requests import ScoreTask
-from nextok_server.sequence import Request, Scoring, StopParams
+from nextok_server.sequence import Outputs, Request, Scoring, StopParams
 from nextok_server.windows import Window, windows
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreTask:
+    """What is to be scored.
+
+    Attributes:
+        prompt: Token ids, at least one.
+        continuations: Texts to score after it, at least one token each; none: the prompt is scored.
+        outputs: What each token tells.
+        stride: Tokens that a window scores where a text is longer than the context.
+        priority: Higher ones are started first.
+        bypass_prefix_reuse: Takes nothing that other requests computed.
+    """
+
+    prompt: tuple[int, ...]
+    continuations: tuple[tuple[int, ...], ...]
+    outputs: Outputs
+    stride: int
+    priority: int
+    bypass_prefix_reuse: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,37 +7,15 @@ the engine, gRPC.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 from nextok.v1 import text_generation_pb2 as pb
 from nextok.v1 import types_pb2 as types
 from nextok_server.errors import InvalidRequest
 from nextok_server.requests import Limits, read_outputs, read_prompt
-from nextok_server.sequence import Outputs
+from nextok_server.score_plan import ScoreTask
 from nextok_server.windows import windows
 
 Encode = Callable[[str], Awaitable[list[int]]]
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreTask:
-    """What is to be scored.
-
-    Attributes:
-        prompt: Token ids, at least one.
-        continuations: Texts to score after it, at least one token each; none: the prompt is scored.
-        outputs: What each token tells.
-        stride: Tokens that a window scores where a text is longer than the context.
-        priority: Higher ones are started first.
-        bypass_prefix_reuse: Takes nothing that other requests computed.
-    """
-
-    prompt: tuple[int, ...]
-    continuations: tuple[tuple[int, ...], ...]
-    outputs: Outputs
-    stride: int
-    priority: int
-    bypass_prefix_reuse: bool
 
 
 async def read_score(request: pb.ScoreRequest, limits: Limits, encode: Encode) -> ScoreTask:

@@ -12,8 +12,7 @@ from collections.abc import Iterable
 from nextok.v1 import text_generation_pb2 as pb
 from nextok.v1 import types_pb2 as types
 from nextok_server.replies import Replies
-from nextok_server.score_plan import Part
-from nextok_server.score_requests import ScoreTask
+from nextok_server.score_plan import Part, ScoreTask
 from nextok_server.sequence import Event, PromptScore, Sequence
 
 

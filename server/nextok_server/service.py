@@ -22,8 +22,8 @@ from nextok_server import errors, replies, requests, wire
 from nextok_server.completion import Completion
 from nextok_server.outgoing import Outgoing, window
 from nextok_server.runner import Admission, Runner, Stream
-from nextok_server.score_plan import Part, parts
-from nextok_server.score_requests import ScoreTask, read_score
+from nextok_server.score_plan import Part, ScoreTask, parts
+from nextok_server.score_requests import read_score
 from nextok_server.scores import Scores
 from nextok_server.sequence import Request
 from nextok_server.tokenizer import Tokenizer
