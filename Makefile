@@ -5,8 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BENCH := bench/.venv/bin/python
+LM_EVAL := build/lm-eval/bin
 
-.PHONY: install generate demo test lint bench bench-quick bench-plots pictures constraints clean
+.PHONY: install generate demo test test-lm-eval lint bench bench-quick bench-plots pictures constraints clean
 
 install: $(READY) ## The virtual environment, with everything pinned.
 
@@ -27,6 +28,12 @@ demo: $(READY) ## The whole path on the bundled checkpoint: export, serve, the n
 
 test: $(READY) ## Every test.
 	$(BIN)/python -m pytest
+
+test-lm-eval: ## nextok beside the hf model of lm-evaluation-harness, in an environment of its own.
+	test -x $(LM_EVAL)/python || $(PYTHON) -m venv build/lm-eval
+	$(LM_EVAL)/python -m pip install --quiet \
+	  --editable '.[cli,server,export,lm-eval]' accelerate peft pytest pytest-asyncio hypothesis
+	$(LM_EVAL)/python -m pytest tests/harness
 
 lint: $(READY) ## Style, types, and the wire contract.
 	$(BIN)/ruff check

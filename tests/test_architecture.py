@@ -78,11 +78,18 @@ def test_only_the_load_generators_plots_know_matplotlib_and_its_figures_no_grpc(
         assert not any(is_within(m, name) for m in found for name in ("grpc", "asyncio", "time"))
 
 
+def test_only_the_adapter_knows_the_evaluation_harness():
+    taken = {file: imports_of(file) for file in sources("nextok")}
+    users = {f for f, found in taken.items() if any(is_within(m, "lm_eval") for m in found)}
+    assert users == {PARTS["nextok"] / "lm_eval.py"}
+    assert not any("nextok.lm_eval" in found for found in taken.values())
+
+
 def test_the_engine_knows_no_text_and_no_wire_and_the_scheduler_no_tensors():
     def taken(name):
         return imports_of(PARTS["nextok_server"] / name)
 
-    for module in ("engine.py", "scheduler.py", "distribution.py"):
+    for module in ("engine.py", "reading.py", "scheduler.py", "distribution.py", "score_plan.py"):
         assert not any(
             is_within(name, other)
             for name in taken(module)

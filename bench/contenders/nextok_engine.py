@@ -45,7 +45,7 @@ class Runner:
         ]
         arrivals: dict[int, list[float]] = {id(sequence): [] for sequence in sequences}
         start = time.perf_counter()
-        cache = KVCache(SLOTS, CHUNK, self._model.cache, 0)
+        cache = KVCache(SLOTS, self._model.cache, 0)
         engine = Engine(self._model, Scheduler(cache, CHUNK, reuse=False))
         for sequence in sequences:
             engine.scheduler.add(sequence)

@@ -12,6 +12,7 @@ protobuf, and nothing else that is not Python's own.
 
 from nextok.async_client import AsyncClient
 from nextok.async_generation import AsyncGeneration
+from nextok.async_scoring import AsyncScoring
 from nextok.client import Client
 from nextok.errors import (
     ArtifactChanged,
@@ -35,6 +36,8 @@ from nextok.model import Capability, Certificate, Comparison, Limits, Model
 from nextok.recording import RecordedStep, Recording
 from nextok.recording_lines import RecordingError
 from nextok.replay import Difference, Replay
+from nextok.scores import ScoreSummary, ScoreTotal
+from nextok.scoring import Scoring
 from nextok.status_details import Violation
 from nextok.tokens import Detokenized, TextToken, TextTokens
 from nextok.values import (
@@ -54,6 +57,7 @@ __all__ = [
     "ArtifactChanged",
     "AsyncClient",
     "AsyncGeneration",
+    "AsyncScoring",
     "Cancelled",
     "Candidate",
     "Capability",
@@ -82,7 +86,10 @@ __all__ = [
     "RecordingError",
     "Replay",
     "ResourceExhausted",
+    "ScoreSummary",
+    "ScoreTotal",
     "ScoredToken",
+    "Scoring",
     "ServingStatus",
     "Step",
     "TextToken",

@@ -14,6 +14,7 @@ import grpc
 
 from nextok import health, replies, requests
 from nextok.async_generation import AsyncGeneration
+from nextok.async_scoring import AsyncScoring
 from nextok.attempts import Attempts
 from nextok.calls import GenerateCalls
 from nextok.channel import ChannelOptions, channel_options
@@ -23,6 +24,7 @@ from nextok.model import Model
 from nextok.recording import Recording
 from nextok.replay import Replay
 from nextok.running import Running
+from nextok.score_calls import ScoreCalls
 from nextok.tokens import Detokenized, TextTokens
 from nextok.v1 import text_generation_pb2 as pb
 from nextok.v1.text_generation_pb2_grpc import TextGenerationServiceStub
@@ -31,7 +33,10 @@ from nextok.values import Distribution
 T = TypeVar("T")
 
 
-class AsyncClient(GenerateCalls[AsyncGeneration, Awaitable[Distribution], Awaitable[Replay]]):
+class AsyncClient(
+    GenerateCalls[AsyncGeneration, Awaitable[Distribution], Awaitable[Replay]],
+    ScoreCalls[AsyncScoring],
+):
     """A connection to a nextok server, for the event loop that it is used in first.
 
     Args:
@@ -53,7 +58,7 @@ class AsyncClient(GenerateCalls[AsyncGeneration, Awaitable[Distribution], Awaita
             self._channel = grpc.aio.insecure_channel(target, options=settings)
         else:
             self._channel = grpc.aio.secure_channel(target, credentials, options=settings)
-        self._running: Running[AsyncGeneration] = Running()
+        self._running = Running()
         # Generated code has no types.
         self._stub: Any = TextGenerationServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._check: Any = self._channel.unary_unary(
@@ -136,6 +141,9 @@ class AsyncClient(GenerateCalls[AsyncGeneration, Awaitable[Distribution], Awaita
     async def _read_replay(self, generation: AsyncGeneration, recording: Recording) -> Replay:
         async with generation:
             return await generation._replay(recording)
+
+    def _start_scoring(self, request: pb.ScoreRequest, *, timeout: float | None) -> AsyncScoring:
+        return self._running.add(AsyncScoring(self._stub.Score(request, timeout=timeout)))
 
     async def __aenter__(self) -> AsyncClient:
         return self

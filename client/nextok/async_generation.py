@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from types import TracebackType
 from typing import Any
 
 import grpc
 
+from nextok.async_reading import AsyncReading, cancelled_here
 from nextok.attempts import Attempts
-from nextok.errors import Cancelled, Internal, NextokError, Unavailable, error_from_rpc
+from nextok.errors import NextokError, Unavailable, error_from_rpc
 from nextok.recording import Recording, record
 from nextok.replay import Replay, compare, other_artifact
 from nextok.transcript import Transcript
 from nextok.v1 import text_generation_pb2 as pb
-from nextok.values import Distribution, Finish, GenerateSummary, PromptInfo, ScoredToken, Step
+from nextok.values import Distribution, Finish, GenerateSummary, ScoredToken, Step
 
 
-class AsyncGeneration:
+class AsyncGeneration(AsyncReading[Step]):
     """A running generation: an asynchronous iterator of steps, as they are computed.
 
     Where the connection or the server is lost, another call goes on with it; see `resume` of
@@ -37,44 +37,8 @@ class AsyncGeneration:
     def __init__(self, call: Any, attempts: Attempts) -> None:
         self._call = call
         self._attempts = attempts
-        self._transcript = Transcript()
+        self._transcript: Transcript = Transcript()
         self._cancelled = asyncio.Event()
-
-    def __aiter__(self) -> AsyncGeneration:
-        return self
-
-    async def __anext__(self) -> Step:
-        """Returns the next step.
-
-        Raises:
-            NextokError: The call failed; the steps before stay in `steps`.
-        """
-        while (step := self._transcript.take()) is None:
-            if not await self._receive():
-                raise StopAsyncIteration
-        return step
-
-    async def start(self) -> PromptInfo:
-        """Waits for the first message, if it has not come yet, and returns the prompt.
-
-        Raises:
-            NextokError: The call failed.
-        """
-        while self._transcript.prompt is None:
-            if not await self._receive():
-                raise Internal(grpc.StatusCode.INTERNAL, "the stream ended without a prompt")
-        return self._transcript.prompt
-
-    @property
-    def prompt(self) -> PromptInfo:
-        """What the prompt was read as; there from the first step on, or from `start` on.
-
-        Raises:
-            RuntimeError: The first message has not come yet.
-        """
-        if self._transcript.prompt is None:
-            raise RuntimeError("the prompt has not come yet: await generation.start()")
-        return self._transcript.prompt
 
     @property
     def prompt_logprobs(self) -> tuple[ScoredToken, ...]:
@@ -145,7 +109,7 @@ class AsyncGeneration:
                 # go on as it is, and that the call was, which is an error like others.
                 task = asyncio.current_task()
                 if self._cancelled.is_set() and not (task and task.cancelling()):
-                    raise _cancelled_here() from None
+                    raise cancelled_here() from None
                 raise
             except grpc.RpcError as error:
                 failure = error_from_rpc(error)
@@ -173,29 +137,5 @@ class AsyncGeneration:
             async with asyncio.timeout(self._attempts.pause()):
                 await self._cancelled.wait()
         if self._cancelled.is_set():
-            raise _cancelled_here() from failure
+            raise cancelled_here() from failure
         self._call = self._attempts.again(self._transcript, failure)
-
-    async def __aenter__(self) -> AsyncGeneration:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.cancel()
-
-    def __del__(self) -> None:
-        self._call.cancel()
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._transcript!r}>"
-
-    def _repr_html_(self) -> str:
-        return self._transcript._repr_html_()
-
-
-def _cancelled_here() -> Cancelled:
-    return Cancelled(grpc.StatusCode.CANCELLED, "cancelled by the client")

@@ -23,6 +23,8 @@ from nextok.model import Model
 from nextok.recording import Recording
 from nextok.replay import Replay
 from nextok.running import Running
+from nextok.score_calls import ScoreCalls
+from nextok.scoring import Scoring
 from nextok.tokens import Detokenized, TextTokens
 from nextok.v1 import text_generation_pb2 as pb
 from nextok.v1.text_generation_pb2_grpc import TextGenerationServiceStub
@@ -31,7 +33,7 @@ from nextok.values import Distribution
 T = TypeVar("T")
 
 
-class Client(GenerateCalls[Generation, Distribution, Replay]):
+class Client(GenerateCalls[Generation, Distribution, Replay], ScoreCalls[Scoring]):
     """A connection to a nextok server. Threads may share it.
 
     Args:
@@ -53,7 +55,7 @@ class Client(GenerateCalls[Generation, Distribution, Replay]):
             self._channel = grpc.insecure_channel(target, options=settings)
         else:
             self._channel = grpc.secure_channel(target, credentials, options=settings)
-        self._running: Running[Generation] = Running()
+        self._running = Running()
         # Generated code has no types.
         self._stub: Any = TextGenerationServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._check: Any = self._channel.unary_unary(
@@ -134,6 +136,9 @@ class Client(GenerateCalls[Generation, Distribution, Replay]):
     def _read_replay(self, generation: Generation, recording: Recording) -> Replay:
         with generation:
             return generation._replay(recording)
+
+    def _start_scoring(self, request: pb.ScoreRequest, *, timeout: float | None) -> Scoring:
+        return self._running.add(Scoring(self._stub.Score(request, timeout=timeout)))
 
     def __enter__(self) -> Client:
         return self

@@ -6,6 +6,10 @@ Knows neither of the two.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nextok.scores import ScoreTotal
 
 
 def percent(probability: float) -> str:
@@ -28,3 +32,12 @@ def quoted(text: str) -> str:
 def tokens(count: int) -> str:
     """Returns a number of tokens, as in 1 token, 2 tokens."""
     return "1 token" if count == 1 else f"{count} tokens"
+
+
+def total_line(total: ScoreTotal) -> str:
+    """Returns a text's score, as in 12 tokens, -34.56 nats, perplexity 17.81, not greedy."""
+    parts = [tokens(total.scored_tokens), f"{total.logprob:.2f} nats"]
+    if total.perplexity is not None:
+        parts.append(f"perplexity {total.perplexity:.2f}")
+    parts.append("greedy" if total.is_greedy else "not greedy")
+    return ", ".join(parts)

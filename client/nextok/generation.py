@@ -8,21 +8,21 @@ is this file's twin.
 from __future__ import annotations
 
 import threading
-from types import TracebackType
 from typing import Any
 
 import grpc
 
 from nextok.attempts import Attempts
-from nextok.errors import Cancelled, Internal, NextokError, Unavailable, error_from_rpc
+from nextok.errors import Cancelled, NextokError, Unavailable, error_from_rpc
+from nextok.reading import Reading
 from nextok.recording import Recording, record
 from nextok.replay import Replay, compare, other_artifact
 from nextok.transcript import Transcript
 from nextok.v1 import text_generation_pb2 as pb
-from nextok.values import Distribution, Finish, GenerateSummary, PromptInfo, ScoredToken, Step
+from nextok.values import Distribution, Finish, GenerateSummary, ScoredToken, Step
 
 
-class Generation:
+class Generation(Reading[Step]):
     """A running generation: an iterator of steps, as they are computed.
 
     Where the connection or the server is lost, another call goes on with it; see `resume` of
@@ -35,40 +35,10 @@ class Generation:
     def __init__(self, call: Any, attempts: Attempts) -> None:
         self._call = call
         self._attempts = attempts
-        self._transcript = Transcript()
+        self._transcript: Transcript = Transcript()
         self._cancelled = threading.Event()
         # Between a look at `_cancelled` and the call that is made after it nobody may cancel.
         self._changing_call = threading.Lock()
-
-    def __iter__(self) -> Generation:
-        return self
-
-    def __next__(self) -> Step:
-        """Returns the next step.
-
-        Raises:
-            NextokError: The call failed; the steps before stay in `steps`.
-        """
-        while (step := self._transcript.take()) is None:
-            if not self._receive():
-                raise StopIteration
-        return step
-
-    def start(self) -> PromptInfo:
-        """Waits for the first message, if it has not come yet, and returns the prompt.
-
-        Raises:
-            NextokError: The call failed.
-        """
-        while self._transcript.prompt is None:
-            if not self._receive():
-                raise Internal(grpc.StatusCode.INTERNAL, "the stream ended without a prompt")
-        return self._transcript.prompt
-
-    @property
-    def prompt(self) -> PromptInfo:
-        """What the prompt was read as. Waits for the first message; see `start`."""
-        return self.start()
 
     @property
     def prompt_logprobs(self) -> tuple[ScoredToken, ...]:
@@ -167,24 +137,3 @@ class Generation:
             if self._cancelled.is_set():
                 raise Cancelled(grpc.StatusCode.CANCELLED, "cancelled by the client") from failure
             self._call = self._attempts.again(self._transcript, failure)
-
-    def __enter__(self) -> Generation:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.cancel()
-
-    def __del__(self) -> None:
-        # Without the lock, which whoever is interrupted by this may hold.
-        self._call.cancel()
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._transcript!r}>"
-
-    def _repr_html_(self) -> str:
-        return self._transcript._repr_html_()

@@ -81,6 +81,8 @@ class Limits:
         slots: Requests that are computed at the same time.
         max_queue: Requests that may wait for a slot.
         max_streams_per_connection: Streams on one connection.
+        max_continuations: Continuations in one scoring.
+        max_score_tokens: Tokens that one scoring may have computed, overlaps included.
     """
 
     max_prompt_bytes: int
@@ -93,6 +95,8 @@ class Limits:
     slots: int
     max_queue: int
     max_streams_per_connection: int
+    max_continuations: int
+    max_score_tokens: int
 
 
 @dataclass(frozen=True, slots=True)

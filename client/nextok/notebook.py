@@ -10,9 +10,10 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from nextok.formatting import percent, percent_of_logprob, quoted, tokens
+from nextok.formatting import percent, percent_of_logprob, quoted, tokens, total_line
 
 if TYPE_CHECKING:
+    from nextok.scores import ScoreTotal
     from nextok.tokens import TextToken
     from nextok.values import Candidate, Finish, ScoredToken, Step
 
@@ -69,6 +70,20 @@ def generation(
     return (
         f'<div style="white-space:pre-wrap;line-height:1.6">{"".join(spans)}</div>'
         f'<div style="opacity:.6;font-size:smaller">{escape(end)}</div>'
+    )
+
+
+def scoring(scored: Sequence[ScoredToken], totals: Sequence[ScoreTotal]) -> str:
+    """Shows a scoring: tokens shaded by surprisal, a paragraph for each text, its total below."""
+    texts = {token.continuation: "" for token in scored}
+    for token in scored:
+        texts[token.continuation] += _span(token.token, token.surprisal, _hover(token))
+    ends = {total.continuation: total_line(total) for total in totals}
+    return "".join(
+        f'<div style="white-space:pre-wrap;line-height:1.6">{spans}</div>'
+        '<div style="opacity:.6;font-size:smaller">'
+        f"{escape(ends.get(continuation, 'not finished'))}</div>"
+        for continuation, spans in texts.items()
     )
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from google.protobuf.internal.containers import RepeatedScalarFieldContainer
 
 from nextok.model import Capability, Certificate, Comparison, Limits, Model
+from nextok.scores import ScoreSummary, ScoreTotal
 from nextok.tokens import Detokenized, TextToken, TextTokens
 from nextok.v1 import text_generation_pb2 as pb
 from nextok.v1 import types_pb2 as types
@@ -141,17 +142,38 @@ def finish(message: types.Finish) -> Finish:
 
 def generate_summary(message: pb.GenerateSummary) -> GenerateSummary:
     """Reads the counts of a generation."""
-    usage, timings = message.usage, message.timings
-    return GenerateSummary(
-        Usage(
-            usage.prompt_tokens,
-            usage.completion_tokens,
-            usage.cached_tokens,
-            usage.drafted_tokens,
-            usage.accepted_draft_tokens,
-        ),
-        Timings(timings.queue_seconds, timings.prefill_seconds, timings.decode_seconds),
+    return GenerateSummary(_usage(message.usage), _timings(message.timings))
+
+
+def score_total(message: pb.ScoreTotal) -> ScoreTotal:
+    """Reads one text's score."""
+    return ScoreTotal(
+        message.continuation if message.HasField("continuation") else None,
+        message.logprob,
+        message.scored_tokens,
+        message.perplexity if message.HasField("perplexity") else None,
+        message.is_greedy,
     )
+
+
+def score_summary(message: pb.ScoreSummary) -> ScoreSummary:
+    """Reads the counts of a scoring."""
+    usage, timings = _usage(message.usage), _timings(message.timings)
+    return ScoreSummary(usage, timings, message.computed_tokens)
+
+
+def _usage(message: types.Usage) -> Usage:
+    return Usage(
+        message.prompt_tokens,
+        message.completion_tokens,
+        message.cached_tokens,
+        message.drafted_tokens,
+        message.accepted_draft_tokens,
+    )
+
+
+def _timings(message: types.Timings) -> Timings:
+    return Timings(message.queue_seconds, message.prefill_seconds, message.decode_seconds)
 
 
 def model(message: pb.GetModelResponse) -> Model:
@@ -209,6 +231,8 @@ def _limits(message: pb.Limits) -> Limits:
         slots=message.slots,
         max_queue=message.max_queue,
         max_streams_per_connection=message.max_streams_per_connection,
+        max_continuations=message.max_continuations,
+        max_score_tokens=message.max_score_tokens,
     )
 
 

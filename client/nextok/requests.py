@@ -136,6 +136,27 @@ def generate_request(
     return request
 
 
+def score_request(
+    prompt: str | Sequence[int],
+    *,
+    continuations: Sequence[str | Sequence[int]],
+    logprobs: types.LogprobOptions,
+    stride: int | None = None,
+    bypass_prefix_reuse: bool = False,
+    priority: int | None = None,
+) -> pb.ScoreRequest:
+    """Builds the request of Score from its parts."""
+    if isinstance(continuations, str):
+        # A sequence of one-letter texts otherwise, which nobody means.
+        raise TypeError("continuations: a str is one text; put it into a list")
+    request = pb.ScoreRequest(prompt=prompt_message(prompt), logprobs=logprobs)
+    request.continuations.extend(map(prompt_message, continuations))
+    _set(request, "stride", stride)
+    _set(request, "bypass_prefix_reuse", bypass_prefix_reuse)
+    _set(request, "priority", priority)
+    return request
+
+
 def _set(message: Message, field: str, value: object, argument: str | None = None) -> None:
     if value is None:
         return

@@ -96,7 +96,7 @@ async def create_server(config: Config) -> App:
         spinning=config.spinning,
     )
     retained_tokens = config.retained_mb * _MEBIBYTE // model.cache.token_bytes
-    cache = KVCache(config.slots, config.prefill_chunk, model.cache, retained_tokens)
+    cache = KVCache(config.slots, model.cache, retained_tokens)
     engine = Engine(model, Scheduler(cache, config.prefill_chunk, reuse=config.prefix_reuse))
     loop = asyncio.get_running_loop()
     background: set[asyncio.Task[None]] = set()
@@ -158,6 +158,8 @@ def _limits(config: Config, artifact: Artifact) -> Limits:
         max_stop_bytes=config.max_stop_bytes,
         max_stop_token_ids=config.max_stop_token_ids,
         max_logit_bias=config.max_logit_bias,
+        max_continuations=config.max_continuations,
+        max_score_tokens=config.max_score_tokens,
     )
 
 
@@ -190,6 +192,7 @@ def _model_info(
         threads=config.threads,
         capabilities=[
             pb.CAPABILITY_DRAFTS,
+            pb.CAPABILITY_SCORE,
             *([pb.CAPABILITY_PREFIX_REUSE] if config.prefix_reuse else []),
         ],
     )

@@ -77,6 +77,12 @@ class Config(BaseSettings):
     max_logprob_token_ids: int = Field(
         128, ge=0, description="Token ids that a request may have reported at every step."
     )
+    max_continuations: int = Field(128, ge=0, description="Continuations that a request scores.")
+    max_score_tokens: int = Field(
+        1_000_000,
+        ge=1,
+        description="Tokens that a scoring may have computed, windows that overlap included.",
+    )
     max_streams_per_connection: int = Field(256, ge=1, description="Streams on one connection.")
     stream_window: int = Field(
         64, ge=1, description="Steps that a reader may be behind before its sequence pauses."

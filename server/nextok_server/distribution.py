@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence as Many
 
 import numpy as np
 
@@ -77,15 +78,18 @@ def advance(
     )
 
 
-def score(sequence: Sequence, position: int, outputs: Distributions, index: int) -> PromptScore:
-    """Tells how likely the prompt's token at `position` was, given row `index` before it."""
-    token_id = sequence.request.prompt[position]
+def score(
+    wanted: Outputs, position: int, token_ids: Many[int], outputs: Distributions, index: int
+) -> list[PromptScore]:
+    """Tells how likely tokens were to stand at `position`, given row `index` before it."""
     row = _row(outputs, index, _RAW)
     filtered = filter_row(row, _RAW)
-    token = candidates(row, filtered, [token_id])[0]
-    entropy = float(outputs.entropy[index])
-    distribution = _describe(row, filtered, sequence.request.outputs, entropy)
-    return PromptScore(position, token_id, token, distribution)
+    distribution = _describe(row, filtered, wanted, float(outputs.entropy[index]))
+    at = time.monotonic()
+    return [
+        PromptScore(position, token.token_id, token, distribution, at=at)
+        for token in candidates(row, filtered, token_ids)
+    ]
 
 
 def _row(outputs: Distributions, index: int, params: SamplingParams) -> Row:

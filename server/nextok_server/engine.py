@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import time
 
-from nextok_server.distribution import advance, score
+from nextok_server.distribution import advance
 from nextok_server.model import Chunk, Distributions, Model
+from nextok_server.reading import read_chunk, wanted_columns
 from nextok_server.sampling import SamplingParams, inverse_temperature
 from nextok_server.scheduler import Scheduler, Work
-from nextok_server.sequence import Event, PromptScore, Sequence
+from nextok_server.sequence import Event, Sequence
 from nextok_server.verification import Draft
 
 Events = list[tuple[Sequence, list[Event]]]
@@ -68,7 +69,8 @@ class Engine:
             _mark_started(work.sequence)
             start = work.sequence.computed
             tokens = work.sequence.tokens[start : start + work.length]
-            chunks.append(Chunk(work.sequence.slot, start, tokens, _wanted(work)))
+            wanted = wanted_columns(work.sequence.request, start, work.length)
+            chunks.append(Chunk(work.sequence.slot, start, tokens, wanted))
         params = [work.sequence.request.sampling for work in works]
         outputs = self._model.prefill(
             chunks,
@@ -80,7 +82,7 @@ class Engine:
         row = 0
         for work, chunk in zip(works, chunks, strict=True):
             self.scheduler.note_computed(work)
-            events.append((work.sequence, _read_prompt(work.sequence, chunk, outputs, row)))
+            events.append((work.sequence, read_chunk(work.sequence, chunk, outputs, row)))
             row += len(chunk.wanted)
         return events
 
@@ -106,49 +108,25 @@ class Engine:
         return events
 
     def _decode(self, sequences: list[Sequence]) -> Events:
-        """Computes one token of each sequence and chooses its next one."""
+        """Computes one token of each sequence, and chooses its next one where it has no other."""
+        chunks = []
         for sequence in sequences:
             _mark_started(sequence)
+            place = sequence.computed
+            tokens = sequence.tokens[place : place + 1]
+            chunks.append(Chunk(sequence.slot, place, tokens, range(1)))
         params = [sequence.request.sampling for sequence in sequences]
         outputs = self._model.decode(
-            [Chunk(s.slot, s.computed, s.tokens[s.computed :]) for s in sequences],
+            chunks,
             [inverse_temperature(p) for p in params],
             logit_max=any(_needs_logit_max(p) for p in params),
             temperature_mass=any(_needs_temperature_mass(p) for p in params),
         )
         events: Events = []
-        for row, sequence in enumerate(sequences):
-            produced: list[Event] = []
-            if sequence.request.outputs.prompt and sequence.computed == 0:
-                produced.append(PromptScore(0, sequence.tokens[0]))
+        for row, (sequence, chunk) in enumerate(zip(sequences, chunks, strict=True)):
             sequence.computed += 1
-            produced.append(advance(sequence, outputs, row))
-            events.append((sequence, produced))
+            events.append((sequence, read_chunk(sequence, chunk, outputs, row)))
         return events
-
-
-def _wanted(work: Work) -> range:
-    """Columns of a prompt's chunk whose distribution is wanted."""
-    request = work.sequence.request
-    if request.outputs.prompt:
-        return range(work.length)
-    is_last = work.sequence.computed + work.length == len(request.prompt)
-    return range(work.length - 1, work.length) if is_last else range(0)
-
-
-def _read_prompt(sequence: Sequence, chunk: Chunk, outputs: Distributions, row: int) -> list[Event]:
-    """What a computed chunk tells; its distributions begin at `row`."""
-    prompt, start = sequence.request.prompt, chunk.start
-    end = start + len(chunk.tokens)
-    events: list[Event] = []
-    if sequence.request.outputs.prompt:
-        if start == 0:
-            events.append(PromptScore(0, prompt[0]))
-        for position in range(start + 1, min(end + 1, len(prompt))):
-            events.append(score(sequence, position, outputs, row + position - start - 1))
-    if end == len(prompt):
-        events.append(advance(sequence, outputs, row + len(chunk.wanted) - 1))
-    return events
 
 
 def _read_draft(draft: Draft, outputs: Distributions, row: int) -> list[Event]:

@@ -2,9 +2,10 @@
 
 Knows: slots, prefixes of prompts, who was used when. Does not know: tensors, what is computed next.
 
-A prefix is known by its whole chunks: the key of a chunk is a SHA-256 over the key of the one
-before it and its own tokens, so that one key stands for everything up to the chunk's end. Only
-chunks that were computed as prefill are noted. The memory behind them is moved by `Rows`.
+A prefix is known by its chunks: the key of a chunk has a SHA-256 over that of the one before it and
+its own tokens, so that one key stands for everything up to the chunk's end. Only chunks that were
+computed as prefill are noted: whole ones, and the last one before a fork. The memory behind them
+is moved by `Rows`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from array import array
 from collections.abc import Sequence as Many
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 class Rows(Protocol):
@@ -26,12 +27,40 @@ class Rows(Protocol):
         """Gives the memory of a slot's tokens from `start` on back."""
 
 
-def chunk_keys(tokens: Many[int], chunk: int) -> tuple[bytes, ...]:
-    """The keys of a prompt's whole chunks, in order."""
-    keys: list[bytes] = []
-    for end in range(chunk, len(tokens) + 1, chunk):
-        before = keys[-1] if keys else b""
-        keys.append(sha256(before + array("I", tokens[end - chunk : end]).tobytes()).digest())
+class Key(NamedTuple):
+    """Stands for a text up to the end of one of its chunks.
+
+    Attributes:
+        end: Tokens up to there.
+        digest: SHA-256 over all of them.
+    """
+
+    end: int
+    digest: bytes
+
+
+def chunk_keys(
+    tokens: Many[int], chunk: int, *, fork: int | None = None, family: bytes = b""
+) -> tuple[Key, ...]:
+    """The keys of a prompt's whole chunks, in order, and of the last one before a fork.
+
+    Args:
+        tokens: The prompt.
+        chunk: Tokens of a whole chunk.
+        fork: Where the prompt is cut too. What stands behind has no keys.
+        family: Keys of another family are other ones.
+    """
+    stop = len(tokens) if fork is None else fork
+    ends = list(range(chunk, stop + 1, chunk))
+    # A single token is not computed as prefill.
+    if fork is not None and fork % chunk > 1:
+        ends.append(fork)
+    keys: list[Key] = []
+    start, digest = 0, family
+    for end in ends:
+        digest = sha256(digest + array("I", tokens[start:end]).tobytes()).digest()
+        keys.append(Key(end, digest))
+        start = end
     return tuple(keys)
 
 
@@ -40,13 +69,13 @@ class _Slot:
     """One row of the cache.
 
     Attributes:
-        keys: Whole chunks that it holds, from the text's start.
+        keys: Chunks that it holds, from the text's start.
         resident: Tokens that memory was used for since it was last given back.
         used: When it was last of use, in uses of the cache; 0 is longest ago.
     """
 
     number: int
-    keys: list[bytes] = field(default_factory=list)
+    keys: list[Key] = field(default_factory=list)
     resident: int = 0
     used: int = 0
     busy: bool = False
@@ -61,18 +90,16 @@ class KVCache:
 
     Args:
         slots: How many there are.
-        chunk: Tokens of a whole chunk.
         rows: The memory.
         retained_tokens: Tokens that free slots may hold, all together, and in the long run have
             memory for.
     """
 
-    def __init__(self, slots: int, chunk: int, rows: Rows, retained_tokens: int) -> None:
+    def __init__(self, slots: int, rows: Rows, retained_tokens: int) -> None:
         self._slots = [_Slot(number) for number in range(slots)]
-        self._chunk = chunk
         self._rows = rows
         self._retained_tokens = retained_tokens
-        self._holders: dict[bytes, set[int]] = {}
+        self._holders: dict[Key, set[int]] = {}
         self._uses = 0
 
     @property
@@ -97,7 +124,7 @@ class KVCache:
         slot.resident = self._held_tokens(slot)
         self._rows.discard(slot.number, slot.resident)
 
-    def find(self, keys: Many[bytes], start: int = 0) -> int:
+    def find(self, keys: Many[Key], start: int = 0) -> int:
         """How many of the first `keys` some slot holds, given that `start` of them are at hand.
 
         What is found counts as used.
@@ -109,7 +136,7 @@ class KVCache:
             self._holder(keys[count - 1]).used = self._now()
         return count
 
-    def take(self, keys: Many[bytes]) -> tuple[int, int]:
+    def take(self, keys: Many[Key]) -> tuple[int, int]:
         """Takes the lowest free slot for a text that begins with the chunks of `keys`.
 
         There has to be one.
@@ -142,24 +169,23 @@ class KVCache:
             slot.used = self._now()
         self._forget_excess()
 
-    def note(self, number: int, key: bytes) -> None:
-        """Says that a taken slot now holds one more whole chunk."""
+    def note(self, number: int, key: Key) -> None:
+        """Says that a taken slot now holds one more chunk."""
         slot = self._slots[number]
         slot.keys.append(key)
         self._holders.setdefault(key, set()).add(number)
 
-    def copy(self, number: int, keys: Many[bytes]) -> None:
+    def copy(self, number: int, keys: Many[Key]) -> None:
         """Gives a taken slot, which holds the first of `keys`, the others too; all were found."""
         slot = self._slots[number]
-        start = len(slot.keys)
         donor = self._holder(keys[-1])
-        self._rows.copy(donor.number, number, start * self._chunk, len(keys) * self._chunk)
-        for key in keys[start:]:
+        self._rows.copy(donor.number, number, self._held_tokens(slot), keys[-1].end)
+        for key in keys[len(slot.keys) :]:
             self.note(number, key)
         if not donor.busy and donor.keys == slot.keys:
             donor.used = 0
 
-    def _holder(self, key: bytes) -> _Slot:
+    def _holder(self, key: Key) -> _Slot:
         return self._slots[min(self._holders[key])]
 
     def _free(self) -> list[_Slot]:
@@ -204,5 +230,6 @@ class KVCache:
                 excess -= self._held_tokens(slot)
                 self._forget(slot, 0)
 
-    def _held_tokens(self, slot: _Slot) -> int:
-        return len(slot.keys) * self._chunk
+    @staticmethod
+    def _held_tokens(slot: _Slot) -> int:
+        return slot.keys[-1].end if slot.keys else 0

@@ -61,14 +61,23 @@ class Replies:
             message.full_logprobs.extend(distribution.full)
         return message
 
-    def scored(self, score: PromptScore) -> types.ScoredToken:
-        """A token of the prompt with its probability."""
+    def scored(
+        self, score: PromptScore, *, start: int = 0, continuation: int | None = None
+    ) -> types.ScoredToken:
+        """A given token with its probability.
+
+        Args:
+            score: What is known of it.
+            start: Place in its text from where on the model saw it.
+            continuation: What it belongs to; None for the prompt.
+        """
         message = types.ScoredToken(
-            position=score.position,
+            position=start + score.position,
             id=score.token_id,
             token=self._text(score.token_id),
             bytes=self._bytes(score.token_id),
             context_tokens=score.position,
+            continuation=continuation,
         )
         if score.token is not None and score.distribution is not None:
             message.logprob = score.token.logprob

@@ -31,6 +31,8 @@ class Limits:
     max_stop_bytes: int
     max_stop_token_ids: int
     max_logit_bias: int
+    max_continuations: int
+    max_score_tokens: int
 
 
 def read_text(text: str, field: str, limits: Limits) -> str:

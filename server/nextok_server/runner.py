@@ -27,11 +27,25 @@ _Command = Callable[[], None]
 _TRIM_SECONDS = 0.2
 
 
+class Admission:
+    """A request's place among those that run or wait: one, however many sequences it has.
+
+    Attributes:
+        streams: Its sequences that have not ended.
+        open: Whether it may start more.
+    """
+
+    def __init__(self) -> None:
+        self.streams: set[Stream] = set()
+        self.open = True
+
+
 class Stream:
     """The event loop's end of one sequence."""
 
-    def __init__(self, sequence: Sequence) -> None:
+    def __init__(self, sequence: Sequence, admission: Admission) -> None:
         self.sequence = sequence
+        self.admission = admission
         self._events: list[Event] = []
         self._error: ServerError | None = None
         self._ready = asyncio.Event()
@@ -81,6 +95,7 @@ class Runner:
         self._loop = asyncio.get_running_loop()
         self._inbox: queue.SimpleQueue[_Command | None] = queue.SimpleQueue()
         self._streams: dict[Sequence, Stream] = {}
+        self._admissions: set[Admission] = set()
         self._failure: ServerError | None = None
         self._draining = False
         self._looking = False
@@ -92,14 +107,17 @@ class Runner:
 
     def __len__(self) -> int:
         """Requests that are running or waiting."""
-        return len(self._streams)
+        return len(self._admissions)
 
     def submit(self, request: Request, *, window: int) -> Stream:
-        """Puts a request in the queue.
+        """Puts a request of one sequence in the queue; see `admit` and `start`."""
+        admission = self.admit()
+        stream = self.start(admission, request, window=window)
+        admission.open = False
+        return stream
 
-        Args:
-            request: What to run.
-            window: Events that the reader may be behind before the sequence pauses.
+    def admit(self) -> Admission:
+        """Takes in a request that may have several sequences, until it leaves.
 
         Raises:
             QueueFull: There is no room to wait.
@@ -110,20 +128,44 @@ class Runner:
             raise self._failure
         if self._draining:
             raise Draining("the server is stopping and takes no new requests")
-        if len(self._streams) >= self._limit:
-            waiting = len(self._streams) - self._slots
+        if len(self._admissions) >= self._limit:
+            waiting = len(self._admissions) - self._slots
             raise QueueFull(waiting, max(0.1, self._seconds_a_request / self._slots))
-        sequence = Sequence(request, window)
-        stream = self._streams[sequence] = Stream(sequence)
+        admission = Admission()
+        self._admissions.add(admission)
         self._idle.clear()
+        return admission
+
+    def start(self, admission: Admission, request: Request, *, window: int) -> Stream:
+        """Puts a sequence in the queue, behind those that wait.
+
+        Args:
+            admission: What it belongs to.
+            request: What to run.
+            window: Events that the reader may be behind before the sequence pauses.
+
+        Raises:
+            EngineFailed: The engine has stopped.
+        """
+        if self._failure is not None:
+            raise self._failure
+        sequence = Sequence(request, window)
+        stream = self._streams[sequence] = Stream(sequence, admission)
+        admission.streams.add(stream)
         self._inbox.put(lambda: self._engine.scheduler.add(sequence))
         return stream
 
     def cancel(self, stream: Stream) -> None:
         """Gives a stream up; its slot is free before the next step. Safe to repeat."""
-        if self._streams.pop(stream.sequence, None) is not None:
+        if self._forget(stream):
             self._inbox.put(lambda: self._engine.cancel(stream.sequence))
-            self._note_idle()
+
+    def leave(self, admission: Admission) -> None:
+        """Gives up whatever a request still has running. Safe to repeat."""
+        for stream in tuple(admission.streams):
+            self.cancel(stream)
+        admission.open = False
+        self._release(admission)
 
     def acknowledge(self, stream: Stream, events: int) -> None:
         """Says that the reader took some events."""
@@ -145,11 +187,23 @@ class Runner:
         self._draining = True
         self._inbox.put(None)
         await asyncio.to_thread(self._thread.join)
-        self._fail_all(Draining("the server stopped"))
+        self._failure = Draining("the server stopped")
+        self._fail_all(self._failure)
 
-    def _note_idle(self) -> None:
-        if not self._streams:
-            self._idle.set()
+    def _forget(self, stream: Stream) -> bool:
+        """Strikes a stream out; tells whether it was still there."""
+        if self._streams.pop(stream.sequence, None) is None:
+            return False
+        stream.admission.streams.remove(stream)
+        self._release(stream.admission)
+        return True
+
+    def _release(self, admission: Admission) -> None:
+        """Frees a request's place once nothing of it is left or to come."""
+        if not admission.open and not admission.streams:
+            self._admissions.discard(admission)
+            if not self._admissions:
+                self._idle.set()
 
     # On the event loop, called from the thread.
 
@@ -161,10 +215,9 @@ class Runner:
             stream.put(produced)
             # Not `sequence.finished`: the thread may be a step ahead of this one.
             if is_end(produced[-1]):
-                del self._streams[sequence]
+                self._forget(stream)
                 took = time.monotonic() - sequence.started_at
                 self._seconds_a_request += 0.1 * (took - self._seconds_a_request)
-        self._note_idle()
 
     def _die(self, failure: ServerError) -> None:
         self._failure = failure
@@ -172,10 +225,9 @@ class Runner:
         self._on_death()
 
     def _fail_all(self, error: ServerError) -> None:
-        for stream in self._streams.values():
+        for stream in tuple(self._streams.values()):
             stream.fail(error)
-        self._streams.clear()
-        self._idle.set()
+            self._forget(stream)
 
     # On the thread.
 

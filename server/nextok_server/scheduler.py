@@ -2,26 +2,26 @@
 
 Knows: sequences, and which prefixes the cache holds. Does not know: tensors, probabilities, time.
 
-A step computes at most one chunk's length of prompts, a few of drafts, and one token of every other
-sequence that is past its prompt, so that neither stalls running streams for long.
-Prompts are
-cut at multiples of the chunk's length, counted from their start; where one token is left over
-it is fed by decoding, as generated tokens are. The cut depends on the prompt alone, and so do
-the bits of what comes out.
+A step computes at most one chunk's length of prompts, a few of drafts, and one token of every
+other sequence that is past its prompt, so that neither stalls running streams for long. Prompts
+are cut at multiples of the chunk's length, counted from their start, and anew from where they fork;
+where one token is left over it is fed by decoding, as generated tokens are. The cut depends on the
+request alone, and so do the bits of what comes out.
 
-Whole chunks that some slot holds are not computed again but copied, just before the sequence goes
-on behind them. Where several need a chunk that none holds yet, the first one computes it, in a step
-that has no room for another whole chunk, and at the next step the others find it. So a sequence
-that ends holds nobody up, and the first one that is ready never waits.
+Chunks that some slot holds are not computed again but copied, just before the sequence goes on
+behind them. Where several need a chunk that none holds yet, the first one computes it, and at the
+next step the others find it. So a sequence that ends holds nobody up, and the first one that is
+ready never waits.
 """
 
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_right
 from dataclasses import dataclass, field
 
-from nextok_server.kv_cache import KVCache, chunk_keys
-from nextok_server.sequence import Sequence
+from nextok_server.kv_cache import Key, KVCache, chunk_keys
+from nextok_server.sequence import Request, Sequence
 from nextok_server.verification import Draft, Turns
 
 # Chunks that one step copies, unless the first sequence needs more. Copying one takes a
@@ -91,8 +91,8 @@ class Scheduler:
 
     def add(self, sequence: Sequence) -> None:
         """Puts a sequence in the queue: behind its own priority, before lower ones."""
-        if self._reuse:
-            sequence.keys = chunk_keys(sequence.request.prompt, self._chunk)
+        sequence.keys = self._keys(sequence.request)
+        if sequence.keys:
             # What it will want is not to be lost to those that are admitted before it.
             self._cache.find(self._reusable(sequence))
         self._arrivals += 1
@@ -122,6 +122,7 @@ class Scheduler:
         drafts: list[Draft] = []
         batch = _Batch(self._chunk)
         copies = _COPIED_CHUNKS
+        begun: set[Key] = set()
         for sequence in self._running:
             if sequence.paused:
                 continue
@@ -131,18 +132,23 @@ class Scheduler:
                 else:
                     plan.decode.append(sequence)
                 continue
-            # Prompts are fed in whole chunks up to their last, so this is a chunk's border.
-            own = sequence.computed // self._chunk
-            held = self._cache.find(self._reusable(sequence), own)
-            length = min(len(sequence.tokens) - held * self._chunk, self._chunk)
+            # Prompts are fed in chunks up to their last, so this is a chunk's border.
+            own = _held(sequence)
+            reusable = self._reusable(sequence)
+            held = self._cache.find(reusable, own)
+            place = reusable[held - 1].end if held > own else sequence.computed
+            length = self._length(sequence, place)
             affordable = held - own <= copies or copies == _COPIED_CHUNKS
             if not affordable or (length > 1 and not batch.fits(sequence.slot, length)):
+                continue
+            if not begun.isdisjoint(reusable[held : held + 1]):
                 continue
             if held > own:
                 self._copy(sequence, held)
                 copies -= held - own
             if length > 1:
                 batch.add(sequence.slot, length)
+                begun.update(sequence.keys[held : held + 1])
                 plan.prefill.append(Work(sequence, length))
             else:
                 plan.decode.append(sequence)
@@ -155,26 +161,43 @@ class Scheduler:
     def note_computed(self, work: Work) -> None:
         """Says that a chunk's state stands in the cache now."""
         sequence = work.sequence
+        before = _held(sequence)
         sequence.computed += work.length
-        if self._reuse and work.length == self._chunk:
-            self._cache.note(sequence.slot, sequence.keys[sequence.computed // self._chunk - 1])
+        for key in sequence.keys[before : _held(sequence)]:
+            self._cache.note(sequence.slot, key)
 
     def _admit(self) -> None:
         while self._waiting and self._cache.has_room:
             sequence = heapq.heappop(self._waiting)[2]
             sequence.slot, held = self._cache.take(self._reusable(sequence))
-            sequence.computed = sequence.cached = held * self._chunk
+            sequence.computed = sequence.cached = sequence.keys[held - 1].end if held else 0
             self._running.append(sequence)
 
-    def _reusable(self, sequence: Sequence) -> tuple[bytes, ...]:
+    def _keys(self, request: Request) -> tuple[Key, ...]:
+        """What the chunks of a prompt are known by: to everybody, to its family or not at all."""
+        alone = request.bypass_prefix_reuse or not self._reuse
+        if not self._reuse and not request.family:
+            return ()
+        family = request.family if alone else b""
+        return chunk_keys(request.prompt, self._chunk, fork=request.fork, family=family)
+
+    def _reusable(self, sequence: Sequence) -> tuple[Key, ...]:
         """The chunks of its prompt that a sequence may take from others.
 
-        At least one token is left to compute, which the first distribution comes from.
+        What its distributions come from is left to compute, one token at least.
         """
         request = sequence.request
-        if request.bypass_prefix_reuse or request.outputs.prompt:
+        if request.outputs.prompt or (request.bypass_prefix_reuse and not request.family):
             return ()
-        return sequence.keys[: (len(request.prompt) - 1) // self._chunk]
+        scoring = request.scoring
+        most = len(request.prompt) - 1 if scoring is None else scoring.first
+        return sequence.keys[: _count(sequence.keys, most)]
+
+    def _length(self, sequence: Sequence, place: int) -> int:
+        """Tokens of the chunk that begins at a place."""
+        fork = sequence.request.fork
+        end = fork if fork is not None and place < fork else len(sequence.tokens)
+        return min(self._chunk, end - place)
 
     def _draft(self, sequence: Sequence) -> Draft | None:
         """What may follow the last token of a completion, where drafts are wanted and known."""
@@ -187,9 +210,19 @@ class Scheduler:
 
     def _copy(self, sequence: Sequence, held: int) -> None:
         self._cache.copy(sequence.slot, sequence.keys[:held])
-        tokens = held * self._chunk
+        tokens = sequence.keys[held - 1].end
         sequence.cached += tokens - sequence.computed
         sequence.computed = tokens
+
+
+def _held(sequence: Sequence) -> int:
+    """How many of its keyed chunks a sequence has in its slot."""
+    return _count(sequence.keys, sequence.computed)
+
+
+def _count(keys: tuple[Key, ...], tokens: int) -> int:
+    """How many chunks end within so many tokens."""
+    return bisect_right(keys, tokens, key=lambda key: key.end)
 
 
 class _Batch:

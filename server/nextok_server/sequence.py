@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nextok_server.drafts import Drafter
+from nextok_server.kv_cache import Key
 from nextok_server.sampling import Candidate, SamplingParams
 
 
@@ -62,6 +63,20 @@ class Outputs:
 
 
 @dataclass(frozen=True, slots=True)
+class Scoring:
+    """Which tokens a sequence that generates nothing tells the probabilities of.
+
+    Attributes:
+        first: Place of the first token, of the prompt's, whose distribution is wanted.
+        targets: For that one and each behind it, to the prompt's end: the tokens whose
+            probabilities it gives, at least one.
+    """
+
+    first: int
+    targets: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """Everything that the engine needs to know of a request.
 
@@ -71,6 +86,11 @@ class Request:
         priority: Higher ones are started first.
         bypass_prefix_reuse: Computes the whole prompt, whatever the cache holds of it.
         drafts: Whether tokens are drafted, and several verified in one pass.
+        scoring: Ends at the prompt's end, and tells how likely given tokens were.
+        fork: Where texts that begin like this one go on with tokens of their own: the prompt is
+            cut there too, and chunks are counted anew. None: nowhere.
+        family: Sequences of one family share what they compute, even where they share it with
+            nobody else. Empty: of none.
     """
 
     prompt: tuple[int, ...]
@@ -81,6 +101,9 @@ class Request:
     priority: int = 0
     bypass_prefix_reuse: bool = False
     drafts: bool = False
+    scoring: Scoring | None = None
+    fork: int | None = None
+    family: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +154,20 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class PromptScore:
-    """A prompt token with its teacher-forced probability; none for the first one."""
+    """A given token with its teacher-forced probability; none for the first one.
+
+    Attributes:
+        position: Tokens before it.
+        last: Whether it is the last that the sequence tells.
+        at: `time.monotonic()` when it was computed.
+    """
 
     position: int
     token_id: int
     token: Candidate | None = None
     distribution: Distribution | None = None
+    last: bool = False
+    at: float = 0.0
 
 
 Event = Step | PromptScore
@@ -144,7 +175,7 @@ Event = Step | PromptScore
 
 def is_end(event: Event) -> bool:
     """Whether nothing comes after this event."""
-    return isinstance(event, Step) and event.finish is not None
+    return event.last if isinstance(event, PromptScore) else event.finish is not None
 
 
 @dataclass(slots=True, eq=False)
@@ -155,7 +186,7 @@ class Sequence:
         tokens: Prompt and completion so far.
         computed: How many of them the cache holds.
         cached: How many of those were not computed for this sequence but taken from others.
-        keys: What the cache knows the prompt's whole chunks by; see kv_cache.
+        keys: What the cache knows the prompt's chunks by; see kv_cache.
         slot: Row of the cache; -1 while waiting.
         read: Events that the reader took; written by the event loop, read by the engine.
         window: Events that may be unread before the sequence pauses.
@@ -171,7 +202,7 @@ class Sequence:
     tokens: list[int] = field(default_factory=list)
     computed: int = 0
     cached: int = 0
-    keys: tuple[bytes, ...] = ()
+    keys: tuple[Key, ...] = ()
     slot: int = -1
     produced: int = 0
     read: int = 0

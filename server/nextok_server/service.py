@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Sequence as Many
 from typing import Any
 
 import grpc
@@ -18,8 +20,12 @@ from google.protobuf.message_factory import GetMessageClass
 from nextok.v1 import text_generation_pb2 as pb
 from nextok_server import errors, replies, requests, wire
 from nextok_server.completion import Completion
-from nextok_server.runner import Runner, Stream
-from nextok_server.sequence import Event, Request
+from nextok_server.outgoing import Outgoing, window
+from nextok_server.runner import Admission, Runner, Stream
+from nextok_server.score_plan import Part, ScoreTask, parts
+from nextok_server.score_requests import read_score
+from nextok_server.scores import Scores
+from nextok_server.sequence import Request
 from nextok_server.tokenizer import Tokenizer
 
 SERVICE = "nextok.v1.TextGenerationService"
@@ -27,11 +33,10 @@ _log = structlog.get_logger(__name__)
 
 # Longer texts are tokenized on a thread of their own, so that the event loop goes on.
 _INLINE_BYTES = 2048
-# Events that one message holds at most: some 3 MB where each has a whole vocabulary.
-_EVENTS_PER_MESSAGE = 256
-_FULL_EVENTS_PER_MESSAGE = 16
-# Steps with a whole vocabulary that may be unread, at 0.2 MB apiece.
-_FULL_VOCABULARY_WINDOW = 8
+# Parts of a scoring that are computed ahead of its reader. Continuations are short, and several
+# take one pass; windows are computed one by one, and the next has only to be there.
+_CONTINUATIONS_AHEAD = 16
+_WINDOWS_AHEAD = 2
 
 Context = grpc.aio.ServicerContext[Any, Any]
 _Handler = Callable[["Service", Any, Context], Awaitable[Any]]
@@ -121,8 +126,7 @@ class Service:
     ) -> None:
         """Continues a prompt, step by step."""
         own, stop = await self._read_generate(request)
-        window = min(self._window, _FULL_VOCABULARY_WINDOW) if own.outputs.full else self._window
-        stream = self._runner.submit(own, window=window)
+        stream = self._runner.submit(own, window=window(own.outputs, self._window))
         # Besides `finally` below: a handler that is torn down may not get to it in time.
         # (The stubs type the callback as a class rather than a protocol.)
         context.add_done_callback(lambda _: self._runner.cancel(stream))  # type: ignore[arg-type]
@@ -133,10 +137,16 @@ class Service:
 
     @_rpc
     async def Score(  # noqa: N802
-        self, _request: pb.ScoreRequest, _context: Context
+        self, request: pb.ScoreRequest, context: Context
     ) -> None:
-        """Not offered yet."""
-        raise errors.NotOffered("Score is not offered by this server")
+        """Tells how likely given tokens are."""
+        task = await read_score(request, self._limits, self._encode)
+        admission = self._runner.admit()
+        context.add_done_callback(lambda _: self._runner.leave(admission))  # type: ignore[arg-type]
+        try:
+            await self._stream_scores(task, admission, context)
+        finally:
+            self._runner.leave(admission)
 
     @_rpc
     async def Explore(  # noqa: N802
@@ -194,44 +204,59 @@ class Service:
             tokenizer=self._tokenizer,
             replies=self._replies,
         )
-        first = pb.GenerateResponse(
-            prompt=pb.PromptInfo(
-                tokens=replies.text_tokens(self._tokenizer.locate(request.prompt)),
-                seed=request.sampling.seed,
-                max_tokens=request.stop.max_tokens,
-                artifact_sha256=self._model_info.artifact_sha256,
-                drafts=request.drafts,
-            )
-        )
-        await self._write(context, first)
-        most = _FULL_EVENTS_PER_MESSAGE if request.outputs.full else _EVENTS_PER_MESSAGE
-        while not completion.finished:
-            for events in _batched(await stream.read(), most):
-                response = completion.reply(events)
-                if response.ByteSize():
-                    await self._write(context, response)
-                self._runner.acknowledge(stream, len(events))
-                if completion.finished:
-                    break
+        prompt = self._prompt_info(request.prompt)
+        prompt.seed = request.sampling.seed
+        prompt.max_tokens = request.stop.max_tokens
+        prompt.drafts = request.drafts
+        outgoing = Outgoing(context, self._runner, request.outputs, self._write_timeout)
+        await outgoing.write(pb.GenerateResponse(prompt=prompt))
+        await outgoing.forward(stream, completion)
         _log.info(
             "generated",
             prompt_tokens=len(request.prompt),
             completion_tokens=completion.tokens,
         )
 
-    async def _write(self, context: Context, message: Message) -> None:
-        try:
-            async with asyncio.timeout(self._write_timeout):
-                await context.write(message)
-        except TimeoutError:
-            raise errors.ReaderTooSlow(
-                f"a message was not read within {self._write_timeout:g} s"
-            ) from None
+    async def _stream_scores(self, task: ScoreTask, admission: Admission, context: Context) -> None:
+        scores = Scores(task, self._replies)
+        outgoing = Outgoing(context, self._runner, task.outputs, self._write_timeout)
+        await outgoing.write(pb.ScoreResponse(prompt=self._prompt_info(task.prompt)))
+        for part, stream in self._started(task, admission):
+            scores.begin(part, stream.sequence if stream else None)
+            if stream is None:
+                await outgoing.write(scores.reply([]))
+            else:
+                await outgoing.forward(stream, scores)
+        await outgoing.write(pb.ScoreResponse(summary=scores.summary()))
+        _log.info(
+            "scored",
+            prompt_tokens=len(task.prompt),
+            continuations=len(task.continuations),
+            computed_tokens=scores.computed,
+        )
 
+    def _started(
+        self, task: ScoreTask, admission: Admission
+    ) -> Iterator[tuple[Part, Stream | None]]:
+        """The parts of a scoring, in order, each with its stream; some are started ahead."""
+        few = task.outputs.full or not task.continuations
+        most = _WINDOWS_AHEAD if few else _CONTINUATIONS_AHEAD
+        ahead: deque[tuple[Part, Stream | None]] = deque()
+        for part in parts(task, self._limits.context_length):
+            stream = None
+            if part.request is not None:
+                events = window(task.outputs, self._window)
+                stream = self._runner.start(admission, part.request, window=events)
+            ahead.append((part, stream))
+            if len(ahead) == most:
+                yield ahead.popleft()
+        yield from ahead
 
-def _batched(events: list[Event], most: int) -> Iterator[list[Event]]:
-    for start in range(0, len(events), most):
-        yield events[start : start + most]
+    def _prompt_info(self, ids: Many[int]) -> pb.PromptInfo:
+        return pb.PromptInfo(
+            tokens=replies.text_tokens(self._tokenizer.locate(ids)),
+            artifact_sha256=self._model_info.artifact_sha256,
+        )
 
 
 def method_handlers(service: Service) -> grpc.GenericRpcHandler:

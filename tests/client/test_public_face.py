@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import nextok
-from nextok import AsyncClient, AsyncGeneration, Client, Generation
+from nextok import AsyncClient, AsyncGeneration, AsyncScoring, Client, Generation, Scoring
 from nextok.channel import channel_options
 
 
@@ -52,7 +52,9 @@ def _public(kind):
     }
 
 
-@pytest.mark.parametrize("pair", [(Client, AsyncClient), (Generation, AsyncGeneration)])
+@pytest.mark.parametrize(
+    "pair", [(Client, AsyncClient), (Generation, AsyncGeneration), (Scoring, AsyncScoring)]
+)
 def test_the_twins_have_the_same_names_and_signatures(pair):
     sync, asynchronous = pair
     assert _public(sync) == _public(asynchronous)
@@ -65,7 +67,7 @@ def test_the_twins_have_the_same_names_and_signatures(pair):
 
 
 def test_every_option_is_keyword_only_with_a_visible_default():
-    for name in ("generate", "next_token", "tokenize", "get_model"):
+    for name in ("generate", "next_token", "score", "tokenize", "get_model"):
         for parameter in list(inspect.signature(getattr(Client, name)).parameters.values())[2:]:
             assert parameter.kind is inspect.Parameter.KEYWORD_ONLY
             assert parameter.default is not inspect.Parameter.empty

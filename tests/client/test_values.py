@@ -26,6 +26,8 @@ WIRE = {
     nextok.Usage: types.Usage,
     nextok.Timings: types.Timings,
     nextok.GenerateSummary: pb.GenerateSummary,
+    nextok.ScoreTotal: pb.ScoreTotal,
+    nextok.ScoreSummary: pb.ScoreSummary,
     nextok.Model: pb.GetModelResponse,
     nextok.Limits: pb.Limits,
     nextok.Certificate: pb.Certificate,
@@ -55,6 +57,8 @@ def test_a_value_has_its_messages_fields_in_their_order(value):
         (types.Step, replies.step),
         (types.ScoredToken, replies.scored_token),
         (pb.GenerateSummary, replies.generate_summary),
+        (pb.ScoreTotal, replies.score_total),
+        (pb.ScoreSummary, replies.score_summary),
         (pb.PromptInfo, replies.prompt_info),
     ],
 )

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import pytest_asyncio
+from support.prefills import Prefills
 from support.serving import running_server
+
+from nextok_server.model import Model
 
 
 @pytest_asyncio.fixture(loop_scope="session", scope="session")
@@ -16,3 +20,17 @@ async def fp32_server(artifacts):
 async def int8_server(artifacts):
     async with running_server(artifacts["int8"]) as running:
         yield running
+
+
+@pytest.fixture
+def prefills(monkeypatch):
+    recorded = Prefills()
+    real = Model.prefill
+
+    def prefill(self, chunks, *args, **kwargs):
+        recorded.enter(chunks)
+        return real(self, chunks, *args, **kwargs)
+
+    monkeypatch.setattr(Model, "prefill", prefill)
+    yield recorded
+    recorded.release()

@@ -11,7 +11,6 @@ from support.serving import Reply, generate, generate_request, running_server
 
 from nextok.v1 import text_generation_pb2 as pb
 from nextok_server.cache_memory import CacheMemory
-from nextok_server.model import Model
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -28,52 +27,6 @@ def prompts(seed: int, count: int, shared: int) -> list[list[int]]:
 
 def reusable(prompt: list[int]) -> int:
     return (len(prompt) - 1) // CHUNK * CHUNK
-
-
-class Prefills:
-    """What prefill computes, (start, length) of each chunk, by call; it can be held."""
-
-    def __init__(self) -> None:
-        self.calls: list[list[tuple[int, int]]] = []
-        self._allowed = 1 << 30
-        self._changed = threading.Condition()
-        self._held = threading.Event()
-
-    def enter(self, chunks) -> None:
-        with self._changed:
-            if len(self.calls) >= self._allowed:
-                self._held.set()
-            assert self._changed.wait_for(lambda: len(self.calls) < self._allowed, 30)
-            self.calls.append([(chunk.start, len(chunk.tokens)) for chunk in chunks])
-
-    def allow(self, calls: int) -> None:
-        """Holds the engine once so many calls more were made."""
-        with self._changed:
-            self._allowed = len(self.calls) + calls
-            if calls:
-                # Here, not on the engine's thread: who asks next must not see what is over.
-                self._held.clear()
-            self._changed.notify()
-
-    def release(self) -> None:
-        self.allow(1 << 30)
-
-    async def are_held(self) -> None:
-        assert await asyncio.to_thread(self._held.wait, 30)
-
-
-@pytest.fixture
-def prefills(monkeypatch):
-    recorded = Prefills()
-    real = Model.prefill
-
-    def prefill(self, chunks, *args, **kwargs):
-        recorded.enter(chunks)
-        return real(self, chunks, *args, **kwargs)
-
-    monkeypatch.setattr(Model, "prefill", prefill)
-    yield recorded
-    recorded.release()
 
 
 async def start(running, prompt, **fields):

@@ -16,6 +16,8 @@ TINY = Limits(
     max_stop_bytes=16,
     max_stop_token_ids=4,
     max_logit_bias=4,
+    max_continuations=4,
+    max_score_tokens=100,
 )
 
 

@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 from nextok_server.kv_cache import KVCache, chunk_keys
 from nextok_server.sampling import SamplingParams
 from nextok_server.scheduler import Plan, Scheduler
+from nextok_server.score_plan import ScoreTask, parts
 from nextok_server.sequence import Outputs, Request, Sequence, StopParams
 
 CHUNK = 4
+# Of the model that scorings are planned for.
+CONTEXT = 18
 
 
 class Memory:
@@ -38,15 +41,16 @@ class Memory:
         del self.slots[slot][start:]
 
 
-def cells(tokens: list[int], prompt_length: int, stop: int) -> list[tuple]:
+def cells(sequence: Sequence, stop: int) -> list[tuple]:
     """What a slot has to hold of a text: whole chunks, a chunk's part, or single tokens."""
+    prompt_length = len(sequence.request.prompt)
+    fork = prompt_length if sequence.request.fork is None else sequence.request.fork
     found = []
     for place in range(stop):
-        end = min(place // CHUNK * CHUNK + CHUNK, prompt_length)
-        length = end - place // CHUNK * CHUNK
-        if place >= prompt_length or length == 1:
-            length = 1
-        found.append((tuple(tokens[: place + 1]), length))
+        base, end = (0, fork) if place < fork else (fork, prompt_length)
+        start = base + (place - base) // CHUNK * CHUNK
+        length = 1 if place >= prompt_length else min(CHUNK, end - start)
+        found.append((tuple(sequence.tokens[: place + 1]), length))
     return found
 
 
@@ -61,14 +65,21 @@ class World:
 
     def __post_init__(self) -> None:
         self.memory = Memory(self.slots)
-        cache = KVCache(self.slots, CHUNK, self.memory, self.retained)
+        cache = KVCache(self.slots, self.memory, self.retained)
         self.scheduler = Scheduler(cache, CHUNK, reuse=self.reuse)
         self.sequences: list[Sequence] = []
         self.admitted: list[Sequence] = []
 
     def add(self, prompt, max_tokens=2, **fields) -> Sequence:
         stop = StopParams(max_tokens)
-        sequence = Sequence(Request(tuple(prompt), SamplingParams(), stop, **fields), window=1000)
+        return self.add_request(Request(tuple(prompt), SamplingParams(), stop, **fields))
+
+    def add_scoring(self, task: ScoreTask) -> list[Sequence]:
+        requests = [part.request for part in parts(task, CONTEXT)]
+        return [self.add_request(request) for request in requests if request is not None]
+
+    def add_request(self, request: Request) -> Sequence:
+        sequence = Sequence(request, window=1000)
         self.scheduler.add(sequence)
         self.sequences.append(sequence)
         return sequence
@@ -88,12 +99,11 @@ class World:
             self._compute(sequence, work.length)
             self.scheduler.note_computed(work)
             self.computed_chunks.append(tuple(sequence.tokens[: start + work.length]))
-            if sequence.computed == len(sequence.request.prompt):
-                self._draw(sequence)
+            self._go_on(sequence)
         for sequence in plan.decode:
             self._compute(sequence, 1)
             sequence.computed += 1
-            self._draw(sequence)
+            self._go_on(sequence)
         return plan
 
     def _check(self, plan: Plan) -> None:
@@ -114,14 +124,17 @@ class World:
             assert (slots[-1] - slots[0] + 1) * longest <= CHUNK
 
     def _compute(self, sequence: Sequence, length: int) -> None:
-        start, prompt_length = sequence.computed, len(sequence.request.prompt)
-        known = cells(sequence.tokens, prompt_length, start + length)
+        start = sequence.computed
+        known = cells(sequence, start + length)
         assert self.memory.slots[sequence.slot][:start] == known[:start]
         assert all(cell[1] == length for cell in known[start:])
         self.memory.write(sequence.slot, start, known[start:])
 
-    def _draw(self, sequence: Sequence) -> None:
-        sequence.tokens.append(len(sequence.tokens) % 3)
+    def _go_on(self, sequence: Sequence) -> None:
+        if sequence.computed < len(sequence.request.prompt):
+            return
+        if sequence.request.scoring is None:
+            sequence.tokens.append(len(sequence.tokens) % 3)
         sequence.finished = sequence.generated >= sequence.request.stop.max_tokens
         if sequence.finished:
             self.scheduler.remove(sequence)
@@ -159,9 +172,19 @@ requests = st.fixed_dictionaries(
         "pauses": st.just(True),
     },
 )
+scorings = st.builds(
+    ScoreTask,
+    prompt=prompts.map(tuple),
+    continuations=st.lists(prompts.map(tuple), max_size=5).map(tuple),
+    outputs=st.just(Outputs()),
+    stride=st.integers(1, CONTEXT),
+    priority=st.integers(-1, 1),
+    bypass_prefix_reuse=st.booleans(),
+)
 actions = st.one_of(
     requests,
     requests,
+    scorings,
     st.just("step"),
     st.just("step"),
     st.tuples(st.just("cancel"), st.integers(0, 99)),
@@ -184,6 +207,8 @@ def test_nobody_builds_on_anothers_tokens_or_waits_for_ever(script, slots, retai
             sequence = world.add(**fields)
             # As a reader that is behind, while others run.
             sequence.read = -1000 if pauses else 0
+        elif isinstance(action, ScoreTask):
+            world.add_scoring(action)
         elif action == "step":
             world.step()
         elif alive:
@@ -193,10 +218,13 @@ def test_nobody_builds_on_anothers_tokens_or_waits_for_ever(script, slots, retai
     world.finish()
     world.trim()
     for sequence in world.sequences:
-        most = math.ceil(len(sequence.request.prompt) / CHUNK - 1) * CHUNK
-        assert sequence.cached % CHUNK == 0
+        request = sequence.request
+        most = len(request.prompt) - 1 if request.scoring is None else request.scoring.first
+        assert sequence.cached % CHUNK == 0 or sequence.cached == request.fork
         assert 0 <= sequence.cached <= max(0, most)
-        if not reuse or sequence.request.bypass_prefix_reuse or sequence.request.outputs.prompt:
+        if (not reuse or request.bypass_prefix_reuse) and not request.family:
+            assert sequence.cached == 0
+        if request.outputs.prompt:
             assert sequence.cached == 0
 
 
@@ -209,6 +237,26 @@ def test_a_shared_prefix_is_computed_once_however_many_arrive_together(length, s
     world.finish()
     whole = [chunk for chunk in world.computed_chunks if len(chunk) <= length // CHUNK * CHUNK]
     assert len(whole) == len(set(whole)) == length // CHUNK
+
+
+@given(st.integers(1, 40), st.integers(1, 8), st.booleans(), st.booleans())
+def test_what_continuations_share_is_computed_once(length, count, reuse, bypass):
+    world = World(slots=count, reuse=reuse)
+    task = ScoreTask(
+        prompt=tuple(range(length)),
+        continuations=tuple((100 + n, 7, 8) for n in range(count)),
+        outputs=Outputs(),
+        stride=1,
+        priority=0,
+        bypass_prefix_reuse=bypass,
+    )
+    sequences = [world.add_request(part.request) for part in parts(task, context=100)]
+    world.finish()
+    computed = [chunk for chunk in world.computed_chunks if len(chunk) <= length]
+    # A last token that is alone is fed by decoding: by each, in one step.
+    alone = length % CHUNK == 1
+    assert len(computed) == len(set(computed)) == math.ceil((length - alone) / CHUNK)
+    assert all(s.cached == length - alone for s in sequences[1:])
 
 
 def test_an_unrelated_prompt_is_not_held_up_by_those_that_wait_for_each_other():

@@ -211,7 +211,6 @@ async def test_detokenize_takes_no_more_ids_than_a_text_can_have(fp32_server):
 
 async def test_rpcs_of_later_releases_are_unimplemented(fp32_server):
     calls = (
-        fp32_server.stub.Score(pb.ScoreRequest()),
         fp32_server.stub.Explore(pb.ExploreRequest()),
         fp32_server.stub.Interact(iter([pb.InteractRequest()])),
     )

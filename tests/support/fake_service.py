@@ -140,6 +140,47 @@ def generation(*tokens: str) -> list[pb.GenerateResponse]:
     return [first(), *steps, last(len(tokens))]
 
 
+def scored(
+    position: int, token: str, prob: float | None = 0.5, continuation: int | None = None
+) -> types.ScoredToken:
+    """Returns a scored token with two candidates; without probability if `prob` is None."""
+    message = types.ScoredToken(
+        position=position,
+        id=11,
+        token=token,
+        bytes=token.encode(),
+        context_tokens=position,
+        continuation=continuation,
+    )
+    if prob is not None:
+        message.logprob, message.surprisal = math.log(prob), -math.log(prob)
+        message.rank, message.entropy = 1, 1.5
+        message.top_logprobs.extend([candidate(11, token, prob, 1), candidate(13, ".", 0.25, 2)])
+    return message
+
+
+def scoring(*texts: Iterable[str], continuations: bool = False) -> list[pb.ScoreResponse]:
+    """Returns a whole scoring, a message a text; of a prompt, the first token has no score."""
+    messages = [pb.ScoreResponse(prompt=first().prompt)]
+    for number, words in enumerate(texts):
+        place = number if continuations else None
+        tokens = [
+            scored(i, word, 0.5 if i or continuations else None, place)
+            for i, word in enumerate(words)
+        ]
+        count = sum(token.HasField("logprob") for token in tokens)
+        total = pb.ScoreTotal(
+            continuation=place,
+            logprob=math.log(0.5) * count,
+            scored_tokens=count,
+            perplexity=2.0,
+            is_greedy=True,
+        )
+        messages.append(pb.ScoreResponse(tokens=tokens, total=total))
+    summary = pb.ScoreSummary(usage=types.Usage(prompt_tokens=5), computed_tokens=4)
+    return [*messages, pb.ScoreResponse(summary=summary)]
+
+
 def model() -> pb.GetModelResponse:
     """Returns a model in which no two numbers are equal."""
     return pb.GetModelResponse(
@@ -182,6 +223,8 @@ def model() -> pb.GetModelResponse:
             slots=32,
             max_queue=256,
             max_streams_per_connection=100,
+            max_continuations=18,
+            max_score_tokens=19,
         ),
         capabilities=[pb.CAPABILITY_SCORE, pb.CAPABILITY_PREFIX_REUSE],
         server_version="0.1.0",
@@ -246,6 +289,9 @@ class FakeService(TextGenerationServiceServicer):
                 case _:
                     yield item
         finished.set()
+
+    def Score(self, request, context):  # noqa: N802 - named by the contract
+        return self.Generate(request, context)
 
     def _begin(self, request: object, context: grpc.ServicerContext) -> None:
         self.requests.append(request)

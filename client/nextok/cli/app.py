@@ -17,6 +17,7 @@ from nextok.cli import json_lines, looks, options, recordings, stream
 from nextok.cli.bench import bench
 from nextok.cli.demo import demo
 from nextok.cli.ending import EPILOG, ExitCode, ends_well
+from nextok.cli.score import score
 from nextok.client import Client
 from nextok.health import ServingStatus
 
@@ -240,6 +241,7 @@ def health(
         raise typer.Exit(ExitCode.ERROR)
 
 
+app.command()(ends_well(score))
 app.command()(ends_well(bench))
 app.command()(ends_well(recordings.replay))
 app.command()(ends_well(demo))

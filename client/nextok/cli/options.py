@@ -213,6 +213,14 @@ Drafts: TypeAlias = Annotated[
         "is set.",
     ),
 ]
+Stride: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        parser=_uint32,
+        metavar="N",
+        help="Tokens that a window scores where the text is longer than the context.",
+    ),
+]
 FullVocabulary: TypeAlias = Annotated[
     bool,
     typer.Option("--full-vocabulary", help="The log probability of every token (for --json)."),

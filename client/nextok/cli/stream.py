@@ -87,9 +87,10 @@ def write_shaded(console: Console, text: str, surprisal: float) -> None:
 
 def _step_line(step: Step) -> str:
     chosen = f"{step.index:>4}  {quoted(step.token):<16} {percent_of_logprob(step.logprob):>8}"
-    others = "  ".join(_short(c) for c in (*step.top_logprobs, *step.token_logprobs))
+    others = "  ".join(short(c) for c in (*step.top_logprobs, *step.token_logprobs))
     return f"{chosen}  rank {step.rank:<5} {step.surprisal:5.2f} nats   {others}".rstrip()
 
 
-def _short(candidate: Candidate) -> str:
+def short(candidate: Candidate) -> str:
+    """Returns a candidate in a few characters."""
     return f"{quoted(candidate.token)} {percent_of_logprob(candidate.logprob)}"

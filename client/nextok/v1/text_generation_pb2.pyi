@@ -101,7 +101,7 @@ class Certificate(_message.Message):
     def __init__(self, positions: _Optional[int] = ..., comparisons: _Optional[_Iterable[_Union[Certificate.Comparison, _Mapping]]] = ..., approximate: bool = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_prompt_bytes", "max_top_logprobs", "max_logprob_token_ids", "max_stop", "max_stop_bytes", "max_stop_token_ids", "max_logit_bias", "slots", "max_queue", "max_streams_per_connection")
+    __slots__ = ("max_prompt_bytes", "max_top_logprobs", "max_logprob_token_ids", "max_stop", "max_stop_bytes", "max_stop_token_ids", "max_logit_bias", "slots", "max_queue", "max_streams_per_connection", "max_continuations", "max_score_tokens")
     MAX_PROMPT_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_TOP_LOGPROBS_FIELD_NUMBER: _ClassVar[int]
     MAX_LOGPROB_TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
@@ -112,6 +112,8 @@ class Limits(_message.Message):
     SLOTS_FIELD_NUMBER: _ClassVar[int]
     MAX_QUEUE_FIELD_NUMBER: _ClassVar[int]
     MAX_STREAMS_PER_CONNECTION_FIELD_NUMBER: _ClassVar[int]
+    MAX_CONTINUATIONS_FIELD_NUMBER: _ClassVar[int]
+    MAX_SCORE_TOKENS_FIELD_NUMBER: _ClassVar[int]
     max_prompt_bytes: int
     max_top_logprobs: int
     max_logprob_token_ids: int
@@ -122,7 +124,9 @@ class Limits(_message.Message):
     slots: int
     max_queue: int
     max_streams_per_connection: int
-    def __init__(self, max_prompt_bytes: _Optional[int] = ..., max_top_logprobs: _Optional[int] = ..., max_logprob_token_ids: _Optional[int] = ..., max_stop: _Optional[int] = ..., max_stop_bytes: _Optional[int] = ..., max_stop_token_ids: _Optional[int] = ..., max_logit_bias: _Optional[int] = ..., slots: _Optional[int] = ..., max_queue: _Optional[int] = ..., max_streams_per_connection: _Optional[int] = ...) -> None: ...
+    max_continuations: int
+    max_score_tokens: int
+    def __init__(self, max_prompt_bytes: _Optional[int] = ..., max_top_logprobs: _Optional[int] = ..., max_logprob_token_ids: _Optional[int] = ..., max_stop: _Optional[int] = ..., max_stop_bytes: _Optional[int] = ..., max_stop_token_ids: _Optional[int] = ..., max_logit_bias: _Optional[int] = ..., slots: _Optional[int] = ..., max_queue: _Optional[int] = ..., max_streams_per_connection: _Optional[int] = ..., max_continuations: _Optional[int] = ..., max_score_tokens: _Optional[int] = ...) -> None: ...
 
 class TokenizeRequest(_message.Message):
     __slots__ = ("text",)
@@ -257,12 +261,14 @@ class ScoreTotal(_message.Message):
     def __init__(self, continuation: _Optional[int] = ..., logprob: _Optional[float] = ..., scored_tokens: _Optional[int] = ..., perplexity: _Optional[float] = ..., is_greedy: bool = ...) -> None: ...
 
 class ScoreSummary(_message.Message):
-    __slots__ = ("usage", "timings")
+    __slots__ = ("usage", "timings", "computed_tokens")
     USAGE_FIELD_NUMBER: _ClassVar[int]
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
+    COMPUTED_TOKENS_FIELD_NUMBER: _ClassVar[int]
     usage: _types_pb2.Usage
     timings: _types_pb2.Timings
-    def __init__(self, usage: _Optional[_Union[_types_pb2.Usage, _Mapping]] = ..., timings: _Optional[_Union[_types_pb2.Timings, _Mapping]] = ...) -> None: ...
+    computed_tokens: int
+    def __init__(self, usage: _Optional[_Union[_types_pb2.Usage, _Mapping]] = ..., timings: _Optional[_Union[_types_pb2.Timings, _Mapping]] = ..., computed_tokens: _Optional[int] = ...) -> None: ...
 
 class ExploreRequest(_message.Message):
     __slots__ = ("prompt", "max_depth", "max_width", "min_probability", "max_nodes", "max_seconds")

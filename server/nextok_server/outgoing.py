@@ -1,0 +1,93 @@
+"""A stream's messages on their way out, at the reader's pace.
+
+Knows: gRPC's writing side, the runner's streams, how large a message may get. Does not know: what
+the messages say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import grpc
+from google.protobuf.message import Message
+
+from nextok_server.errors import ReaderTooSlow
+from nextok_server.runner import Runner, Stream
+from nextok_server.sequence import Event, Outputs
+
+# Events that one message holds at most: some 3 MB where each has a whole vocabulary.
+_EVENTS_PER_MESSAGE = 256
+_FULL_EVENTS_PER_MESSAGE = 16
+# Steps with a whole vocabulary that may be unread, at 0.2 MB apiece.
+_FULL_VOCABULARY_WINDOW = 8
+
+
+class Teller(Protocol):
+    """Makes messages of what a sequence does.
+
+    Attributes:
+        finished: Whether the last message was made.
+    """
+
+    finished: bool
+
+    def reply(self, events: list[Event]) -> Message:
+        """What to send for some events; may be empty."""
+
+
+class Outgoing:
+    """Writes one rpc's messages.
+
+    Args:
+        context: Of the rpc.
+        runner: Whose streams are forwarded.
+        outputs: What each event holds.
+        timeout: Seconds that a message may be left unread.
+    """
+
+    def __init__(
+        self,
+        context: grpc.aio.ServicerContext[Any, Any],
+        runner: Runner,
+        outputs: Outputs,
+        timeout: float,
+    ) -> None:
+        self._context = context
+        self._runner = runner
+        self._most = _FULL_EVENTS_PER_MESSAGE if outputs.full else _EVENTS_PER_MESSAGE
+        self._timeout = timeout
+
+    async def write(self, message: Message) -> None:
+        """Writes a message.
+
+        Raises:
+            ReaderTooSlow: It was not taken in time.
+        """
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._context.write(message)
+        except TimeoutError:
+            raise ReaderTooSlow(f"a message was not read within {self._timeout:g} s") from None
+
+    async def forward(self, stream: Stream, teller: Teller) -> None:
+        """Writes what a stream tells, as it comes, until the teller has finished."""
+        while not teller.finished:
+            for events in _batched(await stream.read(), self._most):
+                message = teller.reply(events)
+                if message.ByteSize():
+                    await self.write(message)
+                self._runner.acknowledge(stream, len(events))
+                if teller.finished:
+                    break
+
+
+def window(outputs: Outputs, most: int) -> int:
+    """Events that a reader may be behind, at most `most`."""
+    return min(most, _FULL_VOCABULARY_WINDOW) if outputs.full else most
+
+
+def _batched(events: list[Event], most: int) -> Iterator[list[Event]]:
+    for start in range(0, len(events), most):
+        yield events[start : start + most]

@@ -1,0 +1,66 @@
+"""What a computed chunk tells of its sequence.
+
+Knows: which distributions a request wants, and what is read from them. Does not know: which
+chunks are computed when, ONNX Runtime.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from nextok_server.distribution import advance, score
+from nextok_server.model import Chunk, Distributions
+from nextok_server.sequence import Event, PromptScore, Request, Scoring, Sequence
+
+
+def wanted_columns(request: Request, start: int, length: int) -> range:
+    """Columns of a prompt's chunk, which begins at `start`, whose distributions are wanted."""
+    if request.outputs.prompt:
+        return range(length)
+    if request.scoring is not None:
+        return range(min(length, max(0, request.scoring.first - start)), length)
+    is_last = start + length == len(request.prompt)
+    return range(length - 1, length) if is_last else range(0)
+
+
+def read_chunk(sequence: Sequence, chunk: Chunk, outputs: Distributions, row: int) -> list[Event]:
+    """What becomes known with a chunk; may choose the sequence's next token, or end it.
+
+    Args:
+        sequence: Whose chunk, which it already counts as computed.
+        chunk: What was computed.
+        outputs: Of the whole step.
+        row: Where the distributions of `chunk.wanted` begin in it.
+    """
+    scoring = sequence.request.scoring
+    if scoring is not None:
+        return _read_scores(sequence, scoring, chunk, outputs, row)
+    prompt, start = sequence.request.prompt, chunk.start
+    end = start + len(chunk.tokens)
+    wanted = sequence.request.outputs
+    events: list[Event] = []
+    if wanted.prompt:
+        if start == 0:
+            events.append(PromptScore(0, prompt[0]))
+        for place in range(start, min(end, len(prompt) - 1)):
+            token_ids = prompt[place + 1 : place + 2]
+            events += score(wanted, place + 1, token_ids, outputs, row + place - start)
+    if end >= len(prompt):
+        events.append(advance(sequence, outputs, row + len(chunk.wanted) - 1))
+    return events
+
+
+def _read_scores(
+    sequence: Sequence, scoring: Scoring, chunk: Chunk, outputs: Distributions, row: int
+) -> list[Event]:
+    request = sequence.request
+    end = chunk.start + len(chunk.tokens)
+    first = chunk.start + chunk.wanted.start
+    scores: list[PromptScore] = []
+    for place in range(max(first, scoring.first), end):
+        token_ids = scoring.targets[place - scoring.first]
+        scores += score(request.outputs, place + 1, token_ids, outputs, row + place - first)
+    if end == len(request.prompt):
+        sequence.finished = True
+        scores[-1] = replace(scores[-1], last=True)
+    return [*scores]
