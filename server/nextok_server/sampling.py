@@ -11,6 +11,7 @@ Which of the two happens depends on the request and its distribution alone.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -50,8 +51,7 @@ _SORT_RANKS_FROM = 16
 _BLOCK = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A token with both of its probabilities.
 
     Attributes:
@@ -221,7 +221,7 @@ def _describe(
 ) -> list[Candidate]:
     probs, kept = filtered.probs(ids)
     rows = zip(ids.tolist(), logprobs, ranks, probs.tolist(), kept.tolist(), strict=True)
-    return [Candidate(*row) for row in rows]
+    return list(map(Candidate._make, rows))
 
 
 def _pick(weights: DoubleArray, part: float) -> int | None:
