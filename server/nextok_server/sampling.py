@@ -11,6 +11,7 @@ Which of the two happens depends on the request and its distribution alone.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -46,10 +47,11 @@ __all__ = [
 
 # From so many tokens on, to sort the row once is faster than to pass over it for each.
 _SORT_RANKS_FROM = 16
+# Weights that a draw adds up at a time.
+_BLOCK = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A token with both of its probabilities.
 
     Attributes:
@@ -109,23 +111,22 @@ class Filtered:
             head_mass = float(cumulative[-1])
             if target < head_mass:
                 return int(self.head_ids[_invert(cumulative, target)])
-        if self.has_tail:
-            cumulative = self._tail()
-            if cumulative[-1] > 0 and self.cut.mass > head_mass:
-                # The head and the tail were summed apart: stretch what is left over the tail.
-                part = (target - head_mass) / (self.cut.mass - head_mass)
-                return _invert(cumulative, part * float(cumulative[-1]))
+        if self.has_tail and self.cut.mass > head_mass:
+            # The head and the tail were summed apart: stretch what is left over the tail.
+            token = _pick(self._tail(), (target - head_mass) / (self.cut.mass - head_mass))
+            if token is not None:
+                return token
         # Only rounding leads here: u was at the very end of what the head holds.
         return int(self.head_ids[_invert(cumulative, np.inf)])
 
     def _tail(self) -> DoubleArray:
-        """Running sum (V,) of the weights by id, those outside the tail taken as 0."""
+        """Weights (V,) by id, those outside the tail taken as 0."""
         values = self.logits.whole()
         weights = self._weights(values)
         if self.cut.value > -np.inf:
             weights *= self.cut.keeps(np.arange(len(values)), values)
         weights[self.head_ids] = 0
-        return np.cumsum(weights, out=weights)
+        return weights
 
     def _weights(self, values: DoubleArray) -> DoubleArray:
         """exp((logit - largest) / T) of shifted logits (N,)."""
@@ -220,7 +221,23 @@ def _describe(
 ) -> list[Candidate]:
     probs, kept = filtered.probs(ids)
     rows = zip(ids.tolist(), logprobs, ranks, probs.tolist(), kept.tolist(), strict=True)
-    return [Candidate(*row) for row in rows]
+    return list(map(Candidate._make, rows))
+
+
+def _pick(weights: DoubleArray, part: float) -> int | None:
+    """First place whose running sum passes a part of the sum of (N,) weights; None if that is 0.
+
+    Sums of blocks come first: a running sum over all would take most of a draw's time.
+    """
+    blocks = np.cumsum(np.add.reduceat(weights, np.arange(0, len(weights), _BLOCK)))
+    if blocks[-1] <= 0:
+        return None
+    target = part * float(blocks[-1])
+    block = _invert(blocks, target)
+    if block:
+        target -= float(blocks[block - 1])
+    start = block * _BLOCK
+    return start + _invert(np.cumsum(weights[start : start + _BLOCK]), target)
 
 
 def _invert(cumulative: DoubleArray, target: float) -> int:
