@@ -128,7 +128,7 @@ class World:
     """A scheduler, and an engine that takes each sequence's tokens from a text that is given."""
 
     def __init__(self, slots: int) -> None:
-        self.scheduler = Scheduler(KVCache(slots, CHUNK, NoMemory(), 0), CHUNK, reuse=False)
+        self.scheduler = Scheduler(KVCache(slots, NoMemory(), 0), CHUNK, reuse=False)
         self.texts: dict[Sequence, list[int]] = {}
         self.passes: dict[Sequence, list[tuple[int, int]]] = {}
 
