@@ -53,7 +53,8 @@ async def test_every_option_reaches_the_server(hands, target, service):
     expected.logprobs.token_ids.extend([6, 7])
     expected.logprobs.full_vocabulary = True
     assert service.requests == [expected]
-    assert 0 < service.time_left[0] <= 100
+    # gRPC rounds deadlines up.
+    assert 90 < service.time_left[0] < 102
 
 
 async def test_what_is_not_asked_for_is_absent(hands, target, service):
