@@ -12,6 +12,7 @@ from bench.contenders import nextok_grpc
 from bench.job import Job, Outcome
 from bench.worker import SETTINGS
 from nextok_server.artifact import load_artifact
+from nextok_server.calls import OneCall, SeparateCalls
 from nextok_server.engine import Engine
 from nextok_server.kv_cache import KVCache
 from nextok_server.model import Model
@@ -33,7 +34,15 @@ class Runner:
     def __init__(self, folder: Path, settings: SETTINGS, threads: int) -> None:
         del settings
         artifact = load_artifact(folder)
-        self._model = Model(artifact, slots=SLOTS, chunk=CHUNK, threads=threads, spinning=True)
+        self._calls = (SeparateCalls if artifact.kernels is None else OneCall)(CHUNK, SLOTS)
+        self._model = Model(
+            artifact,
+            slots=SLOTS,
+            chunk=CHUNK,
+            tokens=self._calls.most_tokens,
+            threads=threads,
+            spinning=True,
+        )
 
     def run(self, job: Job) -> Outcome:
         """All prompts as sequences, stepped by hand."""
@@ -46,7 +55,7 @@ class Runner:
         arrivals: dict[int, list[float]] = {id(sequence): [] for sequence in sequences}
         start = time.perf_counter()
         cache = KVCache(SLOTS, self._model.cache, 0)
-        engine = Engine(self._model, Scheduler(cache, CHUNK, reuse=False))
+        engine = Engine(self._model, Scheduler(cache, self._calls, CHUNK, reuse=False))
         for sequence in sequences:
             engine.scheduler.add(sequence)
         while engine.has_work:

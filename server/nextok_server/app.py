@@ -17,6 +17,7 @@ from grpc_reflection.v1alpha import reflection
 from nextok.v1 import text_generation_pb2 as pb
 from nextok_server import replies
 from nextok_server.artifact import Artifact, load_artifact
+from nextok_server.calls import OneCall, SeparateCalls
 from nextok_server.config import Config
 from nextok_server.engine import Engine
 from nextok_server.kv_cache import KVCache
@@ -87,17 +88,22 @@ async def create_server(config: Config) -> App:
     await health_.set(_NOT_SERVING)
     artifact = await asyncio.to_thread(load_artifact, config.artifact)
     tokenizer = await asyncio.to_thread(Tokenizer.from_file, artifact.tokenizer_path)
+    calls = (SeparateCalls if artifact.kernels is None else OneCall)(
+        config.prefill_chunk, config.slots
+    )
     model = await asyncio.to_thread(
         Model,
         artifact,
         slots=config.slots,
         chunk=config.prefill_chunk,
+        tokens=calls.most_tokens,
         threads=config.threads,
         spinning=config.spinning,
     )
     retained_tokens = config.retained_mb * _MEBIBYTE // model.cache.token_bytes
     cache = KVCache(config.slots, model.cache, retained_tokens)
-    engine = Engine(model, Scheduler(cache, config.prefill_chunk, reuse=config.prefix_reuse))
+    scheduler = Scheduler(cache, calls, config.prefill_chunk, reuse=config.prefix_reuse)
+    engine = Engine(model, scheduler)
     loop = asyncio.get_running_loop()
     background: set[asyncio.Task[None]] = set()
 

@@ -1,29 +1,27 @@
 """Drafts: tokens that may come next, looked up in the request's own text, and when they pay.
 
-Knows: the tokens of one request, and how its drafts fared. Does not know: the model, the cache,
-other requests, time. So a request drafts the same alone and in a crowd, and one that is resumed
-with the tokens that it had drafts what it drafted before.
+Knows: the tokens of one request, how its drafts fared, and what it is told that they cost. Does
+not know: the model, the cache, other requests, time. At one price a request drafts the same alone
+and in a crowd, and one that is resumed with the tokens that it had drafts what it drafted before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence as Many
 
+# In which a drafted token's price is told: parts of a sequence's pass over one token.
+PRICE_UNIT = 64
 # n-grams that are looked up, the longer ones first: what follows them is more often the same.
 _SIZES = (3, 2)
 # Lengths of drafts. With the token before them they make passes of 2, 4, 8 and 16 tokens.
 _LENGTHS = (1, 3, 7, 15)
 _FIRST_LEVEL = 1
-# Times, in sixty-fourths of a pass over one token. A drafted token is counted as a quarter of one:
-# two to three times what it takes where there is one stream, for it takes more where there are
-# several, which drafts must not depend on.
-_PASS = 64
-_DRAFTED = 16
-# What may be lost to drafts that are wrong: three quarters of a pass at first, and a sixty-fourth
-# of a pass for each token of the completion. What is gained is kept for later, up to four passes.
-_FIRST_CREDIT = 48
-_CREDIT_A_TOKEN = 1
-_MOST_CREDIT = 256
+# What may be lost to drafts that are wrong, in the unit of their price: three quarters of a pass at
+# first, and a sixty-fourth of a pass for each token of the completion. What is gained is kept for
+# later, up to what the longest draft takes at any price.
+_FIRST_CREDIT = PRICE_UNIT * 3 // 4
+_CREDIT_A_TOKEN = PRICE_UNIT // 64
+_MOST_CREDIT = PRICE_UNIT * _LENGTHS[-1]
 
 
 class Drafter:
@@ -41,21 +39,24 @@ class Drafter:
         self._credited = 0
         self._credit = _FIRST_CREDIT
         self._level = _FIRST_LEVEL
+        self._price = 0
 
-    def draft(self, tokens: Many[int], most: int) -> list[int]:
+    def draft(self, tokens: Many[int], most: int, price: int) -> list[int]:
         """What may follow the tokens; the same when asked again.
 
         Args:
             tokens: Prompt and completion so far, at least one of it; those of earlier calls
                 and more.
             most: Tokens that there is use for.
+            price: What each of them takes, in parts of `PRICE_UNIT` of a pass over one token.
 
         Returns:
             At most `most` tokens; none where nothing is known or where it does not pay.
         """
         self._index(tokens)
+        self._price = price
         level = self._level
-        while level >= 0 and _LENGTHS[level] * _DRAFTED > self._credit:
+        while level >= 0 and _LENGTHS[level] * price > self._credit:
             level -= 1
         if level < 0:
             return []
@@ -65,8 +66,8 @@ class Drafter:
         return [] if place is None else _cycle(tokens[place:], length)
 
     def settle(self, drafted: int, accepted: int) -> None:
-        """Tells how many tokens of a draft were right."""
-        gained = accepted * _PASS - drafted * _DRAFTED
+        """Tells how many tokens of the last draft, or of its beginning, were right."""
+        gained = accepted * PRICE_UNIT - drafted * self._price
         self._credit = min(self._credit + gained, _MOST_CREDIT)
         if accepted == drafted:
             self._level = min(self._level + 1, len(_LENGTHS) - 1)

@@ -21,7 +21,7 @@ class Chunk:
         slot: Row of the cache.
         start: Place of the first token in its text.
         tokens: Valid tokens, none for an idle row.
-        wanted: Columns whose distribution is wanted.
+        wanted: Columns whose distribution is wanted; that of a single token always is.
     """
 
     slot: int
@@ -55,11 +55,8 @@ class Layout(Protocol):
 
     inputs: Inputs
 
-    def decode(self, chunks: list[Chunk], inverse_temperature: list[float]) -> Shape:
-        """One token of each chunk, with the distribution after it."""
-
-    def prefill(self, chunks: list[Chunk], inverse_temperature: list[float]) -> Shape:
-        """Chunks of two or more tokens, with the distributions that each wants."""
+    def fill(self, chunks: list[Chunk], inverse_temperature: list[float]) -> Shape:
+        """Chunks by slot, with the distributions that each wants."""
 
     def shapes(self, shape: Shape) -> dict[str, tuple[int, ...]]:
         """The sizes of each input."""
@@ -83,18 +80,24 @@ class FlatLayout:
             "inverse_temperature": np.ones(tokens, np.float32),
         }
 
-    def decode(self, chunks: list[Chunk], inverse_temperature: list[float]) -> Shape:
+    def fill(self, chunks: list[Chunk], inverse_temperature: list[float]) -> Shape:
         """See Layout."""
+        count = len(chunks)
+        if all(len(chunk.tokens) == 1 for chunk in chunks):
+            self._fill_singles(chunks)
+            self.inputs["inverse_temperature"][:count] = inverse_temperature
+            return Shape(0, self._slots, count, count)
+        return self._fill_chunks(chunks, inverse_temperature)
+
+    def _fill_singles(self, chunks: list[Chunk]) -> None:
+        """One token of each chunk: most steps, so without a loop over them."""
         inputs, count = self.inputs, len(chunks)
         inputs["input_ids"][:count] = [chunk.tokens[0] for chunk in chunks]
         inputs["position_ids"][:count] = [chunk.start for chunk in chunks]
         inputs["slots"][:count] = [chunk.slot for chunk in chunks]
         inputs["logits_index"][:count] = range(count)
-        inputs["inverse_temperature"][:count] = inverse_temperature
-        return Shape(0, self._slots, count, count)
 
-    def prefill(self, chunks: list[Chunk], inverse_temperature: list[float]) -> Shape:
-        """See Layout."""
+    def _fill_chunks(self, chunks: list[Chunk], inverse_temperature: list[float]) -> Shape:
         inputs, total, wanted = self.inputs, 0, 0
         for chunk, inverse in zip(chunks, inverse_temperature, strict=True):
             place = slice(total, total + len(chunk.tokens))
@@ -144,8 +147,14 @@ class PaddedLayout:
             "inverse_temperature": np.ones(tokens, np.float32),
         }
 
-    def decode(self, chunks: list[Chunk], inverse_temperature: list[float]) -> Shape:
+    def fill(self, chunks: list[Chunk], inverse_temperature: list[float]) -> Shape:
         """See Layout."""
+        if all(len(chunk.tokens) == 1 for chunk in chunks):
+            return self._fill_singles(chunks, inverse_temperature)
+        return self._fill_chunks(chunks, inverse_temperature)
+
+    def _fill_singles(self, chunks: list[Chunk], inverse_temperature: list[float]) -> Shape:
+        """One token of each chunk, in the rows from the first slot on."""
         rows = self._padded(chunks[-1].slot + 1)
         inputs = self.inputs
         inputs["query_seqlens"][:rows] = 0
@@ -166,8 +175,7 @@ class PaddedLayout:
         inputs["inverse_temperature"][:wanted] = inverse_temperature
         return Shape(0, rows, 1, results)
 
-    def prefill(self, chunks: list[Chunk], inverse_temperature: list[float]) -> Shape:
-        """See Layout."""
+    def _fill_chunks(self, chunks: list[Chunk], inverse_temperature: list[float]) -> Shape:
         first, rows = chunks[0].slot, chunks[-1].slot - chunks[0].slot + 1
         padded = self._padded(max(len(chunk.tokens) for chunk in chunks))
         inputs, size = self.inputs, rows * padded

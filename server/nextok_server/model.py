@@ -58,6 +58,7 @@ class Model:
         artifact: A checked artifact.
         slots: Sequences that the cache holds.
         chunk: Longest chunk of a prompt, even.
+        tokens: Most that one call computes, padding to even lengths aside.
         threads: Threads that compute one step.
         spinning: Whether they wait for work by spinning.
 
@@ -66,7 +67,14 @@ class Model:
     """
 
     def __init__(
-        self, artifact: Artifact, *, slots: int, chunk: int, threads: int, spinning: bool
+        self,
+        artifact: Artifact,
+        *,
+        slots: int,
+        chunk: int,
+        tokens: int,
+        threads: int,
+        spinning: bool,
     ) -> None:
         multiple = artifact.row_multiple
         self.slots = -(-slots // multiple) * multiple
@@ -77,7 +85,7 @@ class Model:
         # Without this, what no bound output depends on is computed all the same.
         self._run_options = ort.RunOptions()
         self._run_options.only_execute_path_to_fetches = True
-        rows = max(self.slots, chunk)
+        rows = max(self.slots, tokens)
         k, vocabulary = artifact.top_k, artifact.vocabulary_size
         self.cache = CacheMemory(
             layers=artifact.layers,
@@ -90,7 +98,7 @@ class Model:
         self._layout: Layout = (
             PaddedLayout(self.slots, rows * 2, multiple)
             if artifact.kernels is None
-            else FlatLayout(self.slots, rows * 2)
+            else FlatLayout(self.slots, rows)
         )
         self._outputs: dict[str, np.ndarray[Any, Any]] = {
             "logprobs": np.zeros((rows, vocabulary), np.float32),
@@ -139,7 +147,7 @@ class Model:
         """ONNX Runtime's version."""
         return str(ort.__version__)
 
-    def decode(
+    def forward(
         self,
         chunks: list[Chunk],
         inverse_temperature: list[float],
@@ -147,25 +155,12 @@ class Model:
         logit_max: bool,
         temperature_mass: bool,
     ) -> Distributions:
-        """Computes one token for each of `chunks`, which are ordered by slot."""
-        shape = self._layout.decode(chunks, inverse_temperature)
-        self._run(shape, 1 | logit_max << 1 | temperature_mass << 2)
-        return self._views(len(chunks))
-
-    def prefill(
-        self,
-        chunks: list[Chunk],
-        inverse_temperature: list[float],
-        *,
-        logit_max: bool,
-        temperature_mass: bool,
-    ) -> Distributions:
-        """Computes a chunk of at least two tokens of each of some prompts, ordered by slot.
+        """Computes chunks of some sequences, ordered by slot.
 
         The distributions are those of the columns in each `chunk.wanted`, one chunk after the
         other; each chunk has its own inverse temperature.
         """
-        shape = self._layout.prefill(chunks, inverse_temperature)
+        shape = self._layout.fill(chunks, inverse_temperature)
         wanted = sum(len(chunk.wanted) for chunk in chunks)
         self._run(shape, 1 | logit_max << 1 | temperature_mass << 2 if wanted else 0)
         return self._views(wanted)

@@ -2,11 +2,11 @@
 
 Knows: sequences, and which prefixes the cache holds. Does not know: tensors, probabilities, time.
 
-A step computes at most one chunk's length of prompts, a few of drafts, and one token of every
-other sequence that is past its prompt, so that neither stalls running streams for long. Prompts
-are cut at multiples of the chunk's length, counted from their start, and anew from where they fork;
-where one token is left over it is fed by decoding, as generated tokens are. The cut depends on the
-request alone, and so do the bits of what comes out.
+A step computes at most one chunk's length of prompts while others decode, a few of drafts, and one
+token of every other sequence that is past its prompt, so that neither stalls running streams for
+long. Prompts are cut at multiples of the chunk's length, counted from their start, and anew from
+where they fork; where one token is left over it is fed as generated tokens are. The cut depends on
+the request alone, and so do the bits of what comes out, whatever kind of graph computes them.
 
 Chunks that some slot holds are not computed again but copied, just before the sequence goes on
 behind them. Where several need a chunk that none holds yet, the first one computes it, and at the
@@ -18,11 +18,11 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_right
-from dataclasses import dataclass, field
 
+from nextok_server.calls import Batch, Calls
 from nextok_server.kv_cache import Key, KVCache, chunk_keys
 from nextok_server.sequence import Request, Sequence
-from nextok_server.verification import Draft, Turns
+from nextok_server.work import Work
 
 # Chunks that one step copies, unless the first sequence needs more. Copying one takes a
 # twentieth to a hundredth of the time of computing it.
@@ -31,48 +31,21 @@ _COPIED_CHUNKS = 16
 _STEPS_A_TRIM = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
-    """A chunk of a prompt to compute.
-
-    Attributes:
-        sequence: Whose prompt.
-        length: Tokens, at least 2.
-    """
-
-    sequence: Sequence
-    length: int
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What one step computes.
-
-    Attributes:
-        prefill: Chunks of prompts, by slot.
-        verify: Drafts that are computed behind their sequences' last tokens, call by call, by slot.
-        decode: Sequences that get one token computed, by slot.
-    """
-
-    prefill: list[Work] = field(default_factory=list)
-    verify: list[list[Draft]] = field(default_factory=list)
-    decode: list[Sequence] = field(default_factory=list)
-
-
 class Scheduler:
     """Orders sequences into steps. Not thread-safe: the engine thread's own.
 
     Args:
         cache: The slots.
+        calls: How work becomes calls of the model.
         chunk: Tokens of a whole chunk of a prompt, even.
         reuse: Whether what was computed for one prompt is used for others.
     """
 
-    def __init__(self, cache: KVCache, chunk: int, *, reuse: bool) -> None:
+    def __init__(self, cache: KVCache, calls: Calls, chunk: int, *, reuse: bool) -> None:
         self._cache = cache
+        self._calls = calls
         self._chunk = chunk
         self._reuse = reuse
-        self._turns = Turns(chunk)
         self._waiting: list[tuple[int, int, Sequence]] = []
         self._running: list[Sequence] = []
         self._arrivals = 0
@@ -109,8 +82,8 @@ class Scheduler:
             self._waiting = [entry for entry in self._waiting if entry[2] is not sequence]
             heapq.heapify(self._waiting)
 
-    def plan(self) -> Plan:
-        """Admits what there is room for and says what the next step computes.
+    def plan(self) -> list[list[Work]]:
+        """Admits what there is room for and says what the next step computes, call by call.
 
         What the step builds on is copied into place.
         """
@@ -118,45 +91,46 @@ class Scheduler:
         self._steps += 1
         if not self._running or self._steps % _STEPS_A_TRIM == 0:
             self._cache.trim()
-        plan = Plan()
-        drafts: list[Draft] = []
-        batch = _Batch(self._chunk)
+        ready = [sequence for sequence in self._running if not sequence.paused]
+        decoding = [sequence for sequence in ready if _is_decoding(sequence)]
+        works = self._prompts(
+            [sequence for sequence in ready if not _is_decoding(sequence)],
+            self._calls.batch(decoding=bool(decoding)),
+        )
+        works += [Work(sequence, 1, self._draft(sequence)) for sequence in decoding]
+        works.sort(key=lambda work: work.sequence.slot)
+        return self._calls.split(works)
+
+    def _prompts(self, sequences: list[Sequence], batch: Batch) -> list[Work]:
+        """The next chunks of prompts, as far as they fit and nobody else computes them."""
+        works: list[Work] = []
         copies = _COPIED_CHUNKS
         begun: set[Key] = set()
-        for sequence in self._running:
-            if sequence.paused:
-                continue
-            if len(sequence.tokens) - sequence.computed == 1:
-                if draft := self._draft(sequence):
-                    drafts.append(draft)
-                else:
-                    plan.decode.append(sequence)
-                continue
+        for sequence in sequences:
             # Prompts are fed in chunks up to their last, so this is a chunk's border.
             own = _held(sequence)
             reusable = self._reusable(sequence)
             held = self._cache.find(reusable, own)
             place = reusable[held - 1].end if held > own else sequence.computed
-            length = self._length(sequence, place)
+            length = self._length(sequence, place, 1)
+            chunks = batch.chunks(sequence.slot, length) if length > 1 else 1
+            if sequence.request.outputs.prompt or sequence.request.scoring is not None:
+                # What it tells of its prompt is to come piece by piece, as far as it is read.
+                chunks = min(chunks, 1)
             affordable = held - own <= copies or copies == _COPIED_CHUNKS
-            if not affordable or (length > 1 and not batch.fits(sequence.slot, length)):
+            if not affordable or not chunks:
                 continue
             if not begun.isdisjoint(reusable[held : held + 1]):
                 continue
             if held > own:
                 self._copy(sequence, held)
                 copies -= held - own
+            length = self._length(sequence, place, chunks)
             if length > 1:
                 batch.add(sequence.slot, length)
-                begun.update(sequence.keys[held : held + 1])
-                plan.prefill.append(Work(sequence, length))
-            else:
-                plan.decode.append(sequence)
-        plan.prefill.sort(key=lambda work: work.sequence.slot)
-        plan.decode.sort(key=lambda sequence: sequence.slot)
-        drafts.sort(key=lambda draft: draft.sequence.slot)
-        plan.verify.extend(self._turns.take(drafts))
-        return plan
+                begun.update(sequence.keys[held : held + chunks])
+            works.append(Work(sequence, length))
+        return works
 
     def note_computed(self, work: Work) -> None:
         """Says that a chunk's state stands in the cache now."""
@@ -193,20 +167,20 @@ class Scheduler:
         most = len(request.prompt) - 1 if scoring is None else scoring.first
         return sequence.keys[: _count(sequence.keys, most)]
 
-    def _length(self, sequence: Sequence, place: int) -> int:
-        """Tokens of the chunk that begins at a place."""
+    def _length(self, sequence: Sequence, place: int, chunks: int) -> int:
+        """Tokens of so many chunks, the first of which begins at a place."""
         fork = sequence.request.fork
         end = fork if fork is not None and place < fork else len(sequence.tokens)
-        return min(self._chunk, end - place)
+        return min(chunks * self._chunk, end - place)
 
-    def _draft(self, sequence: Sequence) -> Draft | None:
+    def _draft(self, sequence: Sequence) -> list[int]:
         """What may follow the last token of a completion, where drafts are wanted and known."""
         if sequence.drafter is None or not sequence.generated:
-            return None
+            return []
         # One pass gives a token more than was drafted.
         useful = sequence.request.stop.max_tokens - sequence.generated - 1
-        tokens = sequence.drafter.draft(sequence.tokens, min(useful, self._chunk - 1))
-        return Draft(sequence, tokens) if tokens else None
+        most = min(useful, self._chunk - 1)
+        return sequence.drafter.draft(sequence.tokens, most, self._calls.draft_price)
 
     def _copy(self, sequence: Sequence, held: int) -> None:
         self._cache.copy(sequence.slot, sequence.keys[:held])
@@ -225,28 +199,6 @@ def _count(keys: tuple[Key, ...], tokens: int) -> int:
     return bisect_right(keys, tokens, key=lambda key: key.end)
 
 
-class _Batch:
-    """The shape of one call: rows of neighbouring slots, all as long as the longest.
-
-    Its first chunk always fits, others while the whole is no larger than a chunk.
-    """
-
-    def __init__(self, tokens: int) -> None:
-        self._tokens = tokens
-        self._first = self._last = -1
-        self._longest = 0
-
-    def fits(self, slot: int, length: int) -> bool:
-        """Whether a chunk may be added."""
-        if self._longest == 0:
-            return True
-        rows = max(self._last, slot) - min(self._first, slot) + 1
-        longest = max(self._longest, length)
-        # Rows are padded to an even length.
-        return rows * (longest + longest % 2) <= self._tokens
-
-    def add(self, slot: int, length: int) -> None:
-        """Adds a chunk."""
-        self._first = slot if self._longest == 0 else min(self._first, slot)
-        self._last = max(self._last, slot)
-        self._longest = max(self._longest, length)
+def _is_decoding(sequence: Sequence) -> bool:
+    """Whether its last token alone is not computed yet."""
+    return len(sequence.tokens) - sequence.computed == 1

@@ -15,9 +15,9 @@ from nextok_server.artifact import load_artifact
 from nextok_server.model import Chunk, Model
 import hashlib, nextok_kernels, pathlib
 artifact = load_artifact(pathlib.Path(sys.argv[1]))
-model = Model(artifact, slots=2, chunk=32, threads=2, spinning=False)
+model = Model(artifact, slots=2, chunk=32, tokens=32, threads=2, spinning=False)
 chunk = Chunk(1, 0, [40, 1842, 2980, 876, 9552], range(5))
-said = model.prefill([chunk], [0.5], logit_max=True, temperature_mass=True)
+said = model.forward([chunk], [0.5], logit_max=True, temperature_mass=True)
 parts = [said.logprobs, said.top_ids, said.entropy, said.logit_max, said.temperature_mass]
 print(nextok_kernels.build())
 print(hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest())

@@ -25,12 +25,13 @@ async def int8_server(artifacts):
 @pytest.fixture
 def prefills(monkeypatch):
     recorded = Prefills()
-    real = Model.prefill
+    real = Model.forward
 
-    def prefill(self, chunks, *args, **kwargs):
-        recorded.enter(chunks)
+    def forward(self, chunks, *args, **kwargs):
+        if prompts := [chunk for chunk in chunks if len(chunk.tokens) > 1]:
+            recorded.enter(prompts)
         return real(self, chunks, *args, **kwargs)
 
-    monkeypatch.setattr(Model, "prefill", prefill)
+    monkeypatch.setattr(Model, "forward", forward)
     yield recorded
     recorded.release()

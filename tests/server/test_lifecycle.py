@@ -25,14 +25,15 @@ def gate(monkeypatch):
     opened = threading.Event()
     opened.set()
     busy_slots = []
-    real = Model.decode
+    real = Model.forward
 
-    def decode(self, chunks, *args, **kwargs):
-        assert opened.wait(30)
-        busy_slots.append([chunk.slot for chunk in chunks])
+    def forward(self, chunks, *args, **kwargs):
+        if decoded := [chunk.slot for chunk in chunks if len(chunk.tokens) == 1]:
+            assert opened.wait(30)
+            busy_slots.append(decoded)
         return real(self, chunks, *args, **kwargs)
 
-    monkeypatch.setattr(Model, "decode", decode)
+    monkeypatch.setattr(Model, "forward", forward)
     opened.busy_slots = busy_slots
     yield opened
     opened.set()
@@ -186,7 +187,7 @@ async def test_an_engine_fault_reaches_every_waiter_and_health(
         def broken(self, *args, **kwargs):
             raise RuntimeError("secret detail")
 
-        monkeypatch.setattr(Model, "decode", broken)
+        monkeypatch.setattr(Model, "forward", broken)
         gate.set()
         for call in (runs, waits):
             with pytest.raises(grpc.aio.AioRpcError) as raised:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nextok_server.calls import Calls, OneCall, SeparateCalls
 from nextok_server.kv_cache import KVCache, chunk_keys
 from nextok_server.sampling import SamplingParams
-from nextok_server.scheduler import Plan, Scheduler
+from nextok_server.scheduler import Scheduler
 from nextok_server.score_plan import ScoreTask, parts
 from nextok_server.sequence import Outputs, Request, Sequence, StopParams
+from nextok_server.work import Work
 
 CHUNK = 4
 # Of the model that scorings are planned for.
@@ -61,12 +65,14 @@ class World:
     slots: int
     retained: int = 1000
     reuse: bool = True
+    kind: type[Calls] = SeparateCalls
     computed_chunks: list[tuple] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.memory = Memory(self.slots)
         cache = KVCache(self.slots, self.memory, self.retained)
-        self.scheduler = Scheduler(cache, CHUNK, reuse=self.reuse)
+        calls = self.kind(CHUNK, self.slots)
+        self.scheduler = Scheduler(cache, calls, CHUNK, reuse=self.reuse)
         self.sequences: list[Sequence] = []
         self.admitted: list[Sequence] = []
 
@@ -91,44 +97,58 @@ class World:
         sequence.finished = True
         self.scheduler.remove(sequence)
 
-    def step(self) -> Plan:
+    def step(self) -> list[list[Work]]:
         plan = self.scheduler.plan()
         self._check(plan)
-        for work in plan.prefill:
+        for work in chain(*plan):
             sequence, start = work.sequence, work.sequence.computed
             self._compute(sequence, work.length)
             self.scheduler.note_computed(work)
-            self.computed_chunks.append(tuple(sequence.tokens[: start + work.length]))
-            self._go_on(sequence)
-        for sequence in plan.decode:
-            self._compute(sequence, 1)
-            sequence.computed += 1
+            if work.length > 1:
+                ends = self._borders(sequence, start, sequence.computed)
+                self.computed_chunks += [tuple(sequence.tokens[:end]) for end in ends]
             self._go_on(sequence)
         return plan
 
-    def _check(self, plan: Plan) -> None:
+    def _check(self, plan: list[list[Work]]) -> None:
         new = [s for s in self.sequences if s.slot >= 0 and s not in self.admitted]
         self.admitted += sorted(new, key=lambda s: -s.request.priority)
-        planned = {work.sequence for work in plan.prefill} | set(plan.decode)
+        works = list(chain(*plan))
+        planned = {work.sequence for work in works}
+        assert len(planned) == len(works)
         # The first that can go on does.
         ready = [s for s in self.admitted if s.slot >= 0 and not s.paused]
         assert set(ready[:1]) <= planned <= set(ready)
-        slots = [work.sequence.slot for work in plan.prefill]
-        everyone = slots + [sequence.slot for sequence in plan.decode]
-        assert slots == sorted(slots)
-        assert len(set(everyone)) == len(everyone)
-        decodable = [s for s in self.running() if not s.paused and s.generated]
-        assert set(decodable) <= set(plan.decode)
-        if len(slots) > 1:
-            longest = max(work.length + work.length % 2 for work in plan.prefill)
-            assert (slots[-1] - slots[0] + 1) * longest <= CHUNK
+        decoding = {s for s in self.running() if not s.paused and s.generated}
+        assert decoding <= planned
+        for call in plan:
+            slots = [work.sequence.slot for work in call]
+            assert slots
+            assert slots == sorted(slots)
+            if self.kind is SeparateCalls and len(call) > 1:
+                longest = max(work.length + work.length % 2 for work in call)
+                assert longest == 2 or (slots[-1] - slots[0] + 1) * longest <= CHUNK
+                assert len({work.length == 1 for work in call}) == 1
+        prompts = sum(work.length for work in works if work.length > 1)
+        if self.kind is OneCall:
+            assert len(plan) <= 1
+            assert prompts <= CHUNK * (1 if decoding else 4)
 
     def _compute(self, sequence: Sequence, length: int) -> None:
         start = sequence.computed
         known = cells(sequence, start + length)
         assert self.memory.slots[sequence.slot][:start] == known[:start]
-        assert all(cell[1] == length for cell in known[start:])
+        assert [*self._borders(sequence, start, start + length)][-1:] == [start + length]
+        assert self.kind is OneCall or known[start][1] == length
         self.memory.write(sequence.slot, start, known[start:])
+
+    @staticmethod
+    def _borders(sequence: Sequence, start: int, stop: int) -> Iterator[int]:
+        """Where the chunks end that begin at `start` and end by `stop`."""
+        known = cells(sequence, stop)
+        while start < stop:
+            start += known[start][1]
+            yield start
 
     def _go_on(self, sequence: Sequence) -> None:
         if sequence.computed < len(sequence.request.prompt):
@@ -196,9 +216,10 @@ actions = st.one_of(
     st.integers(1, 5),
     st.sampled_from([0, 3, 8, 13, 1000]),
     st.booleans(),
+    st.sampled_from([OneCall, SeparateCalls]),
 )
-def test_nobody_builds_on_anothers_tokens_or_waits_for_ever(script, slots, retained, reuse):
-    world = World(slots, retained, reuse)
+def test_nobody_builds_on_anothers_tokens_or_waits_for_ever(script, slots, retained, reuse, kind):
+    world = World(slots, retained, reuse, kind)
     for action in script:
         alive = [sequence for sequence in world.sequences if not sequence.finished]
         if isinstance(action, dict):
@@ -228,9 +249,9 @@ def test_nobody_builds_on_anothers_tokens_or_waits_for_ever(script, slots, retai
             assert sequence.cached == 0
 
 
-@given(st.integers(1, 40), st.integers(1, 8))
-def test_a_shared_prefix_is_computed_once_however_many_arrive_together(length, slots):
-    world = World(slots)
+@given(st.integers(1, 40), st.integers(1, 8), st.sampled_from([OneCall, SeparateCalls]))
+def test_a_shared_prefix_is_computed_once_however_many_arrive_together(length, slots, kind):
+    world = World(slots, kind=kind)
     shared = list(range(length))
     for number in range(slots):
         world.add([*shared, 100 + number])
@@ -239,9 +260,15 @@ def test_a_shared_prefix_is_computed_once_however_many_arrive_together(length, s
     assert len(whole) == len(set(whole)) == length // CHUNK
 
 
-@given(st.integers(1, 40), st.integers(1, 8), st.booleans(), st.booleans())
-def test_what_continuations_share_is_computed_once(length, count, reuse, bypass):
-    world = World(slots=count, reuse=reuse)
+@given(
+    st.integers(1, 40),
+    st.integers(1, 8),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([OneCall, SeparateCalls]),
+)
+def test_what_continuations_share_is_computed_once(length, count, reuse, bypass, kind):
+    world = World(slots=count, reuse=reuse, kind=kind)
     task = ScoreTask(
         prompt=tuple(range(length)),
         continuations=tuple((100 + n, 7, 8) for n in range(count)),
@@ -253,7 +280,7 @@ def test_what_continuations_share_is_computed_once(length, count, reuse, bypass)
     sequences = [world.add_request(part.request) for part in parts(task, context=100)]
     world.finish()
     computed = [chunk for chunk in world.computed_chunks if len(chunk) <= length]
-    # A last token that is alone is fed by decoding: by each, in one step.
+    # A last token that is alone is fed as generated ones are: by each, in one step.
     alone = length % CHUNK == 1
     assert len(computed) == len(set(computed)) == math.ceil((length - alone) / CHUNK)
     assert all(s.cached == length - alone for s in sequences[1:])
@@ -279,6 +306,20 @@ def test_the_first_goes_on_where_the_one_it_followed_is_cancelled():
     world.cancel(leader)
     world.finish()
     assert [s.cached for s in others] == [8, 20, 20]
+
+
+def test_a_prompt_takes_several_chunks_a_step_while_nobody_decodes():
+    world = World(slots=3, kind=OneCall)
+    long = world.add(range(20, 43))
+    short = world.add(range(3))
+    lengths = []
+    while not long.generated:
+        plan = world.step()
+        lengths.append([(work.sequence is long, work.length) for work in chain(*plan)])
+    # The short one has no room beside four chunks; from then on it decodes.
+    assert lengths[0] == [(True, 4 * CHUNK)]
+    assert lengths[1] == [(True, CHUNK), (False, 3)] or lengths[1][0] == (True, 7)
+    assert short.generated
 
 
 def test_a_paused_leader_holds_up_nobody():

@@ -66,8 +66,7 @@ async def test_bad_input_is_named_and_nothing_is_computed(
     def compute(self, *args, **kwargs):
         raise AssertionError("computed")
 
-    monkeypatch.setattr(Model, "prefill", compute)
-    monkeypatch.setattr(Model, "decode", compute)
+    monkeypatch.setattr(Model, "forward", compute)
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await score(fp32_server, **{"prompt": [1, 2], **fields})
     assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
@@ -208,7 +207,7 @@ async def test_an_engine_fault_ends_a_scoring(artifacts, monkeypatch, capsys):
         def broken(self, *args, **kwargs):
             raise RuntimeError("secret detail")
 
-        monkeypatch.setattr(Model, "prefill", broken)
+        monkeypatch.setattr(Model, "forward", broken)
         for _ in range(2):
             with pytest.raises(grpc.aio.AioRpcError) as raised:
                 await score(running, LONG)
