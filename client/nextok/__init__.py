@@ -13,6 +13,7 @@ protobuf, and nothing else that is not Python's own.
 from nextok.async_client import AsyncClient
 from nextok.async_generation import AsyncGeneration
 from nextok.async_scoring import AsyncScoring
+from nextok.candidates import Candidate
 from nextok.client import Client
 from nextok.errors import (
     ArtifactChanged,
@@ -41,7 +42,6 @@ from nextok.scoring import Scoring
 from nextok.status_details import Violation
 from nextok.tokens import Detokenized, TextToken, TextTokens
 from nextok.values import (
-    Candidate,
     Distribution,
     Finish,
     FinishReason,

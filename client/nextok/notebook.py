@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 from nextok.formatting import percent, percent_of_logprob, quoted, tokens, total_line
 
 if TYPE_CHECKING:
+    from nextok.candidates import Candidate
     from nextok.scores import ScoreTotal
     from nextok.tokens import TextToken
-    from nextok.values import Candidate, Finish, ScoredToken, Step
+    from nextok.values import Finish, ScoredToken, Step
 
 _FULL_SHADE_NATS = 8.0  # a token of this surprisal, or more, gets the strongest colour
 _CELL = 'style="text-align:left;font-family:monospace;white-space:pre"'

@@ -13,13 +13,13 @@ from collections.abc import Iterable, Sequence
 
 from google.protobuf.internal.containers import RepeatedScalarFieldContainer
 
+from nextok.candidates import NO_CANDIDATES, Candidates
 from nextok.model import Capability, Certificate, Comparison, Limits, Model
 from nextok.scores import ScoreSummary, ScoreTotal
 from nextok.tokens import Detokenized, TextToken, TextTokens
 from nextok.v1 import text_generation_pb2 as pb
 from nextok.v1 import types_pb2 as types
 from nextok.values import (
-    Candidate,
     Finish,
     FinishReason,
     GenerateSummary,
@@ -66,11 +66,9 @@ def detokenized(message: pb.DetokenizeResponse) -> Detokenized:
     return Detokenized(message.text, message.bytes, text_tokens(message.tokens))
 
 
-def candidates(messages: Iterable[types.Candidate]) -> tuple[Candidate, ...]:
+def candidates(messages: Sequence[types.Candidate]) -> Candidates:
     """Reads tokens that could come next."""
-    return tuple(
-        [Candidate(m.id, m.token, m.bytes, m.logprob, m.rank, m.prob, m.kept) for m in messages]
-    )
+    return Candidates(messages) if messages else NO_CANDIDATES
 
 
 def step(m: types.Step) -> Step:

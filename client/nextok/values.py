@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from nextok import notebook
+from nextok.candidates import Candidate
 from nextok.tokens import TextTokens
 
 # Names a type that the fields called `bytes` would hide.
@@ -30,30 +31,6 @@ class FinishReason(StrEnum):
     """max_tokens were generated."""
     CONTEXT = "context"
     """The model's context is full."""
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A token that could come next, with both of its probabilities.
-
-    Attributes:
-        id: Id in the vocabulary.
-        token: Its text. Bytes that are not UTF-8 by themselves show as U+FFFD.
-        bytes: The tokenizer's own bytes for it.
-        logprob: Log probability in the model's raw distribution.
-        rank: Place in the raw distribution, 1 for the most likely token.
-        prob: Probability that the sampler gave it, after penalties, temperature and filters;
-            0 where a filter removed it.
-        kept: Whether the filters left it in.
-    """
-
-    id: int
-    token: str
-    bytes: _Bytes
-    logprob: float
-    rank: int
-    prob: float
-    kept: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +70,8 @@ class Step:
     rank: int
     prob: float
     delta: str
-    top_logprobs: tuple[Candidate, ...]
-    token_logprobs: tuple[Candidate, ...]
+    top_logprobs: Sequence[Candidate]
+    token_logprobs: Sequence[Candidate]
     full_logprobs: Sequence[float]
     entropy: float
     surprisal: float
@@ -126,8 +103,8 @@ class Distribution:
     """
 
     position: int
-    top_logprobs: tuple[Candidate, ...]
-    token_logprobs: tuple[Candidate, ...]
+    top_logprobs: Sequence[Candidate]
+    token_logprobs: Sequence[Candidate]
     full_logprobs: Sequence[float]
     entropy: float
     top_mass: float
@@ -167,8 +144,8 @@ class ScoredToken:
     rank: int | None
     entropy: float | None
     surprisal: float | None
-    top_logprobs: tuple[Candidate, ...]
-    token_logprobs: tuple[Candidate, ...]
+    top_logprobs: Sequence[Candidate]
+    token_logprobs: Sequence[Candidate]
     context_tokens: int
     continuation: int | None
     full_logprobs: Sequence[float]

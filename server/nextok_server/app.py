@@ -22,6 +22,7 @@ from nextok_server.config import Config
 from nextok_server.engine import Engine
 from nextok_server.kv_cache import KVCache
 from nextok_server.model import Model
+from nextok_server.pacing import Pacing
 from nextok_server.requests import Limits
 from nextok_server.runner import Runner
 from nextok_server.scheduler import Scheduler
@@ -112,7 +113,13 @@ async def create_server(config: Config) -> App:
         background.add(task)
         task.add_done_callback(background.discard)
 
-    runner = Runner(engine, slots=config.slots, max_queue=config.max_queue, on_death=on_death)
+    runner = Runner(
+        engine,
+        Pacing(config.message_interval),
+        slots=config.slots,
+        max_queue=config.max_queue,
+        on_death=on_death,
+    )
     limits = _limits(config, artifact)
     service = Service(
         model_info=_model_info(config, artifact, limits, model.runtime_version),

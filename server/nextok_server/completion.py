@@ -77,7 +77,7 @@ class Completion:
         delta, stop = self._push(step)
         if not step.forced:
             elapsed = step.at - self._sequence.arrived_at
-            response.steps.append(self._replies.step(step, delta, elapsed))
+            self._replies.add_step(response.steps, step, delta, elapsed)
         if step.finish is not None or stop is not None:
             self.finished = True
             response.finish.CopyFrom(self._finish(step, stop))

@@ -84,6 +84,13 @@ class Config(BaseSettings):
         description="Tokens that a scoring may have computed, windows that overlap included.",
     )
     max_streams_per_connection: int = Field(256, ge=1, description="Streams on one connection.")
+    message_interval: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Seconds between a stream's messages where many run; a twelfth of it where one "
+        "does. Steps that come sooner share a message. 0 sends each at once.",
+    )
     stream_window: int = Field(
         64, ge=1, description="Steps that a reader may be behind before its sequence pauses."
     )

@@ -7,12 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
+
 from nextok.v1 import text_generation_pb2 as pb
 from nextok.v1 import types_pb2 as types
 from nextok_server.artifact import Artifact
-from nextok_server.sampling import Candidate
+from nextok_server.candidate_bytes import CandidateBytes
 from nextok_server.sequence import Distribution, PromptScore, Step
 from nextok_server.tokenizer import TextToken, Tokenizer
+
+# The numbers of the fields that list candidates.
+_LISTS = {
+    message: (
+        message.DESCRIPTOR.fields_by_name["top_logprobs"].number,
+        message.DESCRIPTOR.fields_by_name["token_logprobs"].number,
+    )
+    for message in (types.Step, types.ScoredToken)
+}
 
 
 class Replies:
@@ -21,24 +32,18 @@ class Replies:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._text = tokenizer.token_text
         self._bytes = tokenizer.token_bytes
+        self._candidates = CandidateBytes(tokenizer)
 
-    def candidate(self, candidate: Candidate) -> types.Candidate:
-        """A token that could come next."""
-        token_id = candidate.token_id
-        return types.Candidate(
-            id=token_id,
-            token=self._text(token_id),
-            bytes=self._bytes(token_id),
-            logprob=candidate.logprob,
-            rank=candidate.rank,
-            prob=candidate.prob,
-            kept=candidate.kept,
-        )
-
-    def step(self, step: Step, delta: str, elapsed_seconds: float) -> types.Step:
-        """One step of a completion."""
+    def add_step(
+        self,
+        steps: RepeatedCompositeFieldContainer[types.Step],
+        step: Step,
+        delta: str,
+        elapsed_seconds: float,
+    ) -> None:
+        """Adds one step of a completion to a message's."""
         token, distribution = step.token, step.distribution
-        message = types.Step(
+        message = steps.add(
             index=step.index,
             id=token.token_id,
             token=self._text(token.token_id),
@@ -47,8 +52,6 @@ class Replies:
             rank=token.rank,
             prob=token.prob,
             delta=delta,
-            top_logprobs=[self.candidate(c) for c in distribution.top],
-            token_logprobs=[self.candidate(c) for c in distribution.chosen],
             entropy=distribution.entropy,
             surprisal=-token.logprob,
             top_mass=distribution.top_mass,
@@ -57,9 +60,7 @@ class Replies:
             forced=step.forced,
             elapsed_seconds=elapsed_seconds,
         )
-        if distribution.full is not None:
-            message.full_logprobs.extend(distribution.full)
-        return message
+        self._list(message, distribution)
 
     def scored(
         self, score: PromptScore, *, start: int = 0, continuation: int | None = None
@@ -83,13 +84,17 @@ class Replies:
             message.logprob = score.token.logprob
             message.rank = score.token.rank
             message.surprisal = -score.token.logprob
-            self._describe(message, score.distribution)
+            message.entropy = score.distribution.entropy
+            self._list(message, score.distribution)
         return message
 
-    def _describe(self, message: types.ScoredToken, distribution: Distribution) -> None:
-        message.entropy = distribution.entropy
-        message.top_logprobs.extend(self.candidate(c) for c in distribution.top)
-        message.token_logprobs.extend(self.candidate(c) for c in distribution.chosen)
+    def _list(self, message: types.Step | types.ScoredToken, distribution: Distribution) -> None:
+        """Adds what was asked for of a distribution's tokens."""
+        top, chosen = _LISTS[type(message)]
+        listed = self._candidates.encode(top, distribution.top)
+        if distribution.chosen:
+            listed += self._candidates.encode(chosen, distribution.chosen)
+        message.MergeFromString(listed)
         if distribution.full is not None:
             message.full_logprobs.extend(distribution.full)
 

@@ -2,9 +2,9 @@
 
 Knows: threads, the event loop, the bounds of the queue. Does not know: gRPC, text, tensors.
 
-Inward: a queue of commands. Outward: one callback a step, for all streams together. A stream's
-events collect until its reader comes for them, so a slow reader gets several at a time, and a
-sequence pauses when its reader is a whole window behind.
+Inward: a queue of commands. Outward: at most one callback a step, for all streams together. A
+stream's events collect until its reader comes for them, so a slow reader gets several at a time,
+and a sequence pauses when its reader is a whole window behind.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import structlog
 
 from nextok_server.engine import Engine, Events
 from nextok_server.errors import Draining, EngineFailed, QueueFull, ServerError
+from nextok_server.pacing import Pacing
 from nextok_server.sequence import Event, Request, Sequence, is_end
 
 _log = structlog.get_logger(__name__)
@@ -80,18 +81,26 @@ class Runner:
 
     Args:
         engine: What the thread runs.
+        pacing: When what it yields is told.
         slots: Requests that are computed at the same time.
         max_queue: Requests that may wait besides.
         on_death: Called on the event loop when the engine stops on a fault.
     """
 
     def __init__(
-        self, engine: Engine, *, slots: int, max_queue: int, on_death: Callable[[], None]
+        self,
+        engine: Engine,
+        pacing: Pacing,
+        *,
+        slots: int,
+        max_queue: int,
+        on_death: Callable[[], None],
     ) -> None:
         self._engine = engine
         self._limit = slots + max_queue
         self._slots = slots
         self._on_death = on_death
+        self._pacing = pacing
         self._loop = asyncio.get_running_loop()
         self._inbox: queue.SimpleQueue[_Command | None] = queue.SimpleQueue()
         self._streams: dict[Sequence, Stream] = {}
@@ -234,7 +243,7 @@ class Runner:
     def _run(self) -> None:
         try:
             while self._take_commands():
-                events = self._engine.step()
+                events = self._pacing.due(self._engine.step(), time.monotonic())
                 if events:
                     self._loop.call_soon_threadsafe(self._deliver, events)
         except Exception:  # noqa: BLE001 - whatever it is, every waiter has to hear of it

@@ -194,6 +194,8 @@ class Sequence:
         drafter: Where the request wants drafts: what finds them.
         drafted: Tokens that were drafted.
         accepted: Those of them that were right.
+        held: What the reader has not been told yet; see pacing.
+        tell_at: `time.monotonic()` from which on it may be told again.
     """
 
     request: Request
@@ -211,6 +213,8 @@ class Sequence:
     drafter: Drafter | None = None
     drafted: int = 0
     accepted: int = 0
+    held: list[Event] = field(default_factory=list)
+    tell_at: float = 0.0
 
     def __post_init__(self) -> None:
         self.tokens = list(self.request.prompt)

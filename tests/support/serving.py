@@ -31,7 +31,9 @@ class Running:
 
 @contextlib.asynccontextmanager
 async def running_server(artifact: Path, **settings: Any) -> AsyncIterator[Running]:
-    config = Config(artifact=artifact, listen="127.0.0.1:0", spinning=False, **settings)
+    # Steps are told at once, so that a test that holds the model back has what came before.
+    settings = {"spinning": False, "message_interval": 0.0, **settings}
+    config = Config(artifact=artifact, listen="127.0.0.1:0", **settings)
     app = await create_server(config)
     options = [("grpc.max_receive_message_length", 64 << 20)]
     async with grpc.aio.insecure_channel(f"127.0.0.1:{app.port}", options=options) as channel:

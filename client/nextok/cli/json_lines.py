@@ -12,6 +12,8 @@ import sys
 from array import array
 from typing import Any
 
+from nextok.candidates import Candidates
+
 
 def write_line(value: object) -> None:
     """Writes one value to stdout, at once, so that a program downstream sees it as it comes."""
@@ -32,7 +34,7 @@ def to_json(value: Any) -> Any:
         return value.tolist()
     if isinstance(value, dict):
         return {name: to_json(item) for name, item in value.items()}
-    if isinstance(value, (tuple, list)):
+    if isinstance(value, (tuple, list, Candidates)):
         return [to_json(item) for item in value]
     return {name: to_json(getattr(value, name)) for name in _names(type(value))}
 

@@ -15,10 +15,11 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from nextok.candidates import Candidate
 from nextok.formatting import percent, percent_of_logprob, quoted, tokens
 from nextok.model import Model
 from nextok.tokens import TextToken
-from nextok.values import Candidate, Finish, GenerateSummary
+from nextok.values import Finish, GenerateSummary
 
 _BAR_WIDTH = 30
 _EIGHTHS = " ▏▎▍▌▋▊▉█"

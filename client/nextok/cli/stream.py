@@ -10,10 +10,11 @@ from collections.abc import Iterator
 
 from rich.console import Console
 
+from nextok.candidates import Candidate
 from nextok.cli import json_lines, looks
 from nextok.formatting import percent_of_logprob, quoted
 from nextok.generation import Generation
-from nextok.values import Candidate, Step
+from nextok.values import Step
 
 
 def write_json(generation: Generation, *, events: bool) -> None:

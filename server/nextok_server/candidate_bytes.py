@@ -1,0 +1,96 @@
+"""Candidates in protobuf's wire format, written without a message for each.
+
+Knows: the fields of nextok.v1.Candidate. Does not know: which message they become part of.
+
+A step lists ten candidates and more, so that most of what it takes to build its message went into
+theirs. What a token always says of itself is encoded by protobuf, once; the few numbers that
+change are packed behind it. tests/server/test_candidate_bytes.py compares with protobuf's own.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+
+from nextok.v1 import types_pb2 as types
+from nextok_server.sampling import Candidate
+from nextok_server.tokenizer import Tokenizer
+
+_VARINT, _LENGTH, _FIXED32 = 0, 2, 5
+# From so many on, a number or a length takes two bytes.
+_TWO_BYTES = 0x80
+
+
+def _tag(name: str, wire_type: int) -> int:
+    return types.Candidate.DESCRIPTOR.fields_by_name[name].number << 3 | wire_type
+
+
+_LOGPROB, _RANK = _tag("logprob", _FIXED32), _tag("rank", _VARINT)
+_PROB, _KEPT = _tag("prob", _FIXED32), _tag("kept", _VARINT)
+_REMOVED = struct.Struct("<BfBB")
+_DRAWABLE = struct.Struct("<BfBBBfBB")
+
+
+class CandidateBytes:
+    """Encodes candidates.
+
+    Args:
+        tokenizer: Has each token's text and bytes.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        # By id: at most one entry for each token of the vocabulary.
+        self._tokens: dict[int, bytes] = {}
+
+    def encode(self, field: int, candidates: Iterable[Candidate]) -> bytes:
+        """The entries of a repeated field of candidates, for `MergeFromString` of its message.
+
+        Args:
+            field: The field's number, at most 15.
+            candidates: In their order.
+        """
+        tag = field << 3 | _LENGTH
+        tokens = self._tokens
+        parts: list[bytes] = []
+        for candidate in candidates:
+            token_id, logprob, rank, prob, kept = candidate
+            token = tokens.get(token_id) or self._token(token_id)
+            if rank >= _TWO_BYTES:
+                numbers = self._encoded(candidate)
+            elif kept:
+                numbers = _DRAWABLE.pack(_LOGPROB, logprob, _RANK, rank, _PROB, prob, _KEPT, 1)
+            elif prob == 0.0:
+                numbers = _REMOVED.pack(_LOGPROB, logprob, _RANK, rank)
+            else:
+                numbers = self._encoded(candidate)
+            size = len(token) + len(numbers)
+            head = bytes((tag, size)) if size < _TWO_BYTES else _long_head(tag, size)
+            parts += (head, token, numbers)
+        return b"".join(parts)
+
+    def _token(self, token_id: int) -> bytes:
+        """What a token says of itself wherever it is a candidate."""
+        message = types.Candidate(
+            id=token_id,
+            token=self._tokenizer.token_text(token_id),
+            bytes=self._tokenizer.token_bytes(token_id),
+        )
+        encoded = self._tokens[token_id] = message.SerializeToString()
+        return encoded
+
+    @staticmethod
+    def _encoded(candidate: Candidate) -> bytes:
+        """The numbers of any candidate."""
+        _, logprob, rank, prob, kept = candidate
+        return types.Candidate(logprob=logprob, rank=rank, prob=prob, kept=kept).SerializeToString()
+
+
+def _long_head(tag: int, size: int) -> bytes:
+    """Tag and length of an entry that takes 128 bytes or more."""
+    head = bytearray((tag,))
+    while size >= _TWO_BYTES:
+        head.append(size & 0x7F | 0x80)
+        size >>= 7
+    head.append(size)
+    return bytes(head)
