@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import nextok_kernels
@@ -61,6 +62,8 @@ class Model:
         tokens: Most that one call computes, padding to even lengths aside.
         threads: Threads that compute one step.
         spinning: Whether they wait for work by spinning.
+        profile: Where ONNX Runtime's profile of every run goes, the beginning of a file's name;
+            None for no profile.
 
     Attributes:
         cache: The memory that past and present are bound to.
@@ -75,13 +78,14 @@ class Model:
         tokens: int,
         threads: int,
         spinning: bool,
+        profile: Path | None = None,
     ) -> None:
         multiple = artifact.row_multiple
         self.slots = -(-slots // multiple) * multiple
         self.chunk = chunk
         # A padded chunk has to fit behind a full context; the kernels ask for a multiple of 16.
         self.capacity = (artifact.context_length + chunk + 15) // 16 * 16
-        self._session = self._open(artifact, threads, spinning)
+        self._session = self._open(artifact, threads, spinning, profile)
         # Without this, what no bound output depends on is computed all the same.
         self._run_options = ort.RunOptions()
         self._run_options.only_execute_path_to_fetches = True
@@ -111,7 +115,9 @@ class Model:
         self._bindings: OrderedDict[tuple[Shape, int], ort.IOBinding] = OrderedDict()
 
     @staticmethod
-    def _open(artifact: Artifact, threads: int, spinning: bool) -> ort.InferenceSession:
+    def _open(
+        artifact: Artifact, threads: int, spinning: bool, profile: Path | None
+    ) -> ort.InferenceSession:
         needed = tuple(int(part) for part in artifact.minimum_onnxruntime.split(".")[:2])
         if tuple(int(part) for part in ort.__version__.split(".")[:2]) < needed:
             raise ArtifactError(
@@ -123,6 +129,9 @@ class Model:
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
         options.log_severity_level = 3
+        if profile is not None:
+            options.enable_profiling = True
+            options.profile_file_prefix = str(profile)
         # Takes slower products of bytes where the fast ones could overflow.
         precise = str(int(not sums_bytes_exactly()))
         options.add_session_config_entry("session.x64quantprecision", precise)
@@ -141,6 +150,10 @@ class Model:
             raise ArtifactError(
                 f"{artifact.model_path} cannot be loaded: {type(error).__name__}: {error}"
             ) from error
+
+    def end_profile(self) -> Path:
+        """Writes the profile, and returns where it is; once, where one was asked for."""
+        return Path(self._session.end_profiling())
 
     @property
     def runtime_version(self) -> str:
