@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 from datetime import UTC, datetime, timedelta
 
@@ -59,6 +60,9 @@ def call(channel, path, metadata, *, streams=False):
 
 async def code_of(channel, path, metadata=(), *, streams=False):
     rpc = call(channel, path, metadata, streams=streams)
+    with contextlib.suppress(grpc.aio.AioRpcError):
+        while await rpc.read() is not grpc.aio.EOF:
+            pass
     return await rpc.code(), await rpc.trailing_metadata()
 
 
