@@ -39,6 +39,7 @@ from nextok.recording_lines import RecordingError
 from nextok.replay import Difference, Replay
 from nextok.scores import ScoreSummary, ScoreTotal
 from nextok.scoring import Scoring
+from nextok.security import TLS
 from nextok.status_details import Violation
 from nextok.tokens import Detokenized, TextToken, TextTokens
 from nextok.values import (
@@ -54,6 +55,7 @@ from nextok.values import (
 )
 
 __all__ = [
+    "TLS",
     "ArtifactChanged",
     "AsyncClient",
     "AsyncGeneration",

@@ -5,6 +5,7 @@ Knows gRPC's channel arguments. Does not know what is called over the channel.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Final
@@ -29,6 +30,31 @@ _POLICY: Final = "round_robin"
 # longer than the pauses before a broken stream is resumed.
 _FIRST_RECONNECT_MS: Final = 100
 
+# Calls that only read are made again where a server cannot be reached or goes away: three times
+# at most, and not while more than a tenth of all calls need it, so that a server in trouble gets
+# no more of it. Streams are not among them: `attempts` goes on with those, behind what came.
+_RETRIED: Final = ("GetModel", "Tokenize", "Detokenize")
+_SERVICE_CONFIG: Final = json.dumps(
+    {
+        "methodConfig": [
+            {
+                "name": [
+                    {"service": "nextok.v1.TextGenerationService", "method": method}
+                    for method in _RETRIED
+                ],
+                "retryPolicy": {
+                    "maxAttempts": 3,
+                    "initialBackoff": "0.1s",
+                    "maxBackoff": "1s",
+                    "backoffMultiplier": 2,
+                    "retryableStatusCodes": ["UNAVAILABLE"],
+                },
+            }
+        ],
+        "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
+    }
+)
+
 
 def channel_options(options: ChannelOptions = ()) -> list[tuple[str, str | int]]:
     """Returns the channel's arguments; the caller's own come last, and win.
@@ -43,6 +69,7 @@ def channel_options(options: ChannelOptions = ()) -> list[tuple[str, str | int]]
         "grpc.keepalive_timeout_ms": _KEEPALIVE_TIMEOUT_MS,
         "grpc.keepalive_permit_without_calls": 0,
         "grpc.lb_policy_name": _POLICY,
+        "grpc.service_config": _SERVICE_CONFIG,
         "grpc.initial_reconnect_backoff_ms": _FIRST_RECONNECT_MS,
     }
     settings.update(options)

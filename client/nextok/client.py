@@ -25,6 +25,7 @@ from nextok.replay import Replay
 from nextok.running import Running
 from nextok.score_calls import ScoreCalls
 from nextok.scoring import Scoring
+from nextok.security import TLS, plan_connection
 from nextok.tokens import Detokenized, TextTokens
 from nextok.v1 import text_generation_pb2 as pb
 from nextok.v1.text_generation_pb2_grpc import TextGenerationServiceStub
@@ -39,26 +40,45 @@ class Client(GenerateCalls[Generation, Distribution, Replay], ScoreCalls[Scoring
     Args:
         target: HOST:PORT, or any other name that gRPC resolves; several servers of one
             artifact as ipv4:HOST:PORT,HOST:PORT.
-        credentials: For TLS; None connects in the clear.
+        tls: How to make sure of the server: True trusts public authorities. False connects in
+            the clear.
+        token: Sent with every call; the server knows by it who calls.
+        token_in_clear: Whether the token may be sent in the clear to other machines.
+        credentials: gRPC's own, in place of `tls`.
         options: More gRPC channel arguments; they win over those that nextok sets.
+
+    Raises:
+        ValueError: The token would be sent to another machine in the clear, or is none; or both
+            `tls` and `credentials` are given.
     """
 
     def __init__(
         self,
         target: str,
         *,
+        tls: TLS | bool = False,
+        token: str | None = None,
+        token_in_clear: bool = False,
         credentials: grpc.ChannelCredentials | None = None,
         options: ChannelOptions = (),
     ) -> None:
-        settings = channel_options(options)
-        if credentials is None:
+        connection = plan_connection(
+            target,
+            tls=tls,
+            token=token,
+            token_in_clear=token_in_clear,
+            credentials=credentials,
+        )
+        settings = channel_options((*connection.options, *options))
+        if connection.credentials is None:
             self._channel = grpc.insecure_channel(target, options=settings)
         else:
-            self._channel = grpc.secure_channel(target, credentials, options=settings)
+            self._channel = grpc.secure_channel(target, connection.credentials, options=settings)
+        authorized = connection.authorize(self._channel)
         self._running = Running()
         # Generated code has no types.
-        self._stub: Any = TextGenerationServiceStub(self._channel)  # type: ignore[no-untyped-call]
-        self._check: Any = self._channel.unary_unary(
+        self._stub: Any = TextGenerationServiceStub(authorized)  # type: ignore[no-untyped-call]
+        self._check: Any = authorized.unary_unary(
             health.CHECK,
             request_serializer=health.serialize_request,
             response_deserializer=health.parse_response,

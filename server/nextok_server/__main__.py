@@ -1,4 +1,4 @@
-"""`nextok-server ARTIFACT [--listen HOST:PORT]`.
+"""`nextok-server ARTIFACT [--listen HOST:PORT]`, and `nextok-server token NAME`.
 
 Exit codes: 0 stopped as asked, 1 the artifact or the address cannot be used, 2 wrong settings.
 """
@@ -16,13 +16,16 @@ from typing import Any
 
 import structlog
 
-from nextok_server import config
+from nextok_server import config, token_command
 from nextok_server.app import create_server
 from nextok_server.errors import ArtifactError
 
 
 def main() -> None:
     """Reads the settings and serves until SIGTERM or SIGINT."""
+    if sys.argv[1:2] == ["token"]:
+        token_command.main(sys.argv[2:])
+        return
     flags, file, show = _parse_flags(sys.argv[1:])
     try:
         settings, origins = config.load(flags, file)
@@ -38,6 +41,9 @@ def main() -> None:
     sys.setswitchinterval(0.0005)
     try:
         asyncio.run(_serve(settings))
+    except config.ConfigError as error:
+        print(f"nextok-server: {error}", file=sys.stderr)
+        sys.exit(2)
     except (ArtifactError, OSError) as error:
         print(f"nextok-server: {error}", file=sys.stderr)
         sys.exit(1)
@@ -51,6 +57,9 @@ async def _serve(settings: config.Config) -> None:
     app = await create_server(settings)
     host = settings.listen.rpartition(":")[0]
     print(f"nextok: listening on {host}:{app.port}", flush=True)
+    if app.health_port is not None and settings.health_listen is not None:
+        host = settings.health_listen.rpartition(":")[0]
+        print(f"nextok: health on {host}:{app.health_port}", flush=True)
     await stop.wait()
     await app.stop(settings.drain_seconds)
 
@@ -61,8 +70,8 @@ def _parse_flags(arguments: list[str]) -> tuple[dict[str, Any], Path | None, boo
         prog="nextok-server",
         description="Serves GPT-2's probabilities over gRPC, from an artifact of nextok-export.",
         epilog="Every flag is also an environment variable NEXTOK_<NAME> and a name in the "
-        "TOML file. Exit codes: 0 stopped as asked, 1 artifact or address unusable, "
-        "2 wrong settings.",
+        "TOML file. `nextok-server token --help` tells how tokens are made. "
+        "Exit codes: 0 stopped as asked, 1 artifact or address unusable, 2 wrong settings.",
         argument_default=argparse.SUPPRESS,
     )
     parser.add_argument("--version", action="version", version=f"nextok-server {version('nextok')}")

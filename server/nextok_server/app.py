@@ -18,7 +18,7 @@ from nextok.v1 import text_generation_pb2 as pb
 from nextok_server import replies
 from nextok_server.artifact import Artifact, load_artifact
 from nextok_server.calls import OneCall, SeparateCalls
-from nextok_server.config import Config
+from nextok_server.config import Config, ConfigError
 from nextok_server.engine import Engine
 from nextok_server.kv_cache import KVCache
 from nextok_server.model import Model
@@ -28,6 +28,7 @@ from nextok_server.runner import Runner
 from nextok_server.scheduler import Scheduler
 from nextok_server.service import SERVICE, Service, method_handlers
 from nextok_server.tokenizer import Tokenizer
+from nextok_server.transport import add_port, listen, make_server
 
 _log = structlog.get_logger(__name__)
 
@@ -41,13 +42,20 @@ class App:
 
     Attributes:
         port: Where it listens.
+        health_port: Where it listens for health alone, if anywhere.
     """
 
     def __init__(
-        self, server: grpc.aio.Server, port: int, health_: _Health, runner: Runner
+        self,
+        servers: list[grpc.aio.Server],
+        port: int,
+        health_port: int | None,
+        health_: _Health,
+        runner: Runner,
     ) -> None:
         self.port = port
-        self._server = server
+        self.health_port = health_port
+        self._servers = servers
         self._health = health_
         self._runner = runner
 
@@ -60,11 +68,12 @@ class App:
         await self._health.set(_NOT_SERVING)
         await self._runner.drain(drain_seconds)
         await self._runner.stop()
-        await self._server.stop(grace=1.0)
+        for server in self._servers:
+            await server.stop(grace=1.0)
 
     async def wait(self) -> None:
         """Until the server has stopped."""
-        await self._server.wait_for_termination()
+        await self._servers[0].wait_for_termination()
 
 
 class _Health:
@@ -83,7 +92,8 @@ async def create_server(config: Config) -> App:
 
     Raises:
         ArtifactError: The artifact cannot be served.
-        OSError: The address cannot be listened on.
+        OSError: An address cannot be listened on.
+        ConfigError: A file of TLS's or of tokens cannot be used.
     """
     health_ = _Health()
     await health_.set(_NOT_SERVING)
@@ -131,33 +141,39 @@ async def create_server(config: Config) -> App:
         stream_window=config.stream_window,
         write_timeout=config.write_timeout,
     )
-    server = grpc.aio.server(options=_channel_options(config))
-    server.add_generic_rpc_handlers((method_handlers(service),))
-    health_pb2_grpc.add_HealthServicer_to_server(health_.servicer, server)
-    if config.reflection:
-        names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, server)
     try:
-        port = server.add_insecure_port(config.listen)
-    except RuntimeError as error:
+        server = make_server(config, artifact.vocabulary_size)
+        server.add_generic_rpc_handlers((method_handlers(service),))
+        health_pb2_grpc.add_HealthServicer_to_server(health_.servicer, server)
+        if config.reflection:
+            names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, server)
+        port = add_port(server, config)
+        health_server, health_port = _health_only(config, health_)
+    except (OSError, ConfigError):
         await runner.stop()
-        raise OSError(f"cannot listen on {config.listen}: {error}") from error
-    await server.start()
+        raise
+    servers = [server] if health_server is None else [server, health_server]
+    for one in servers:
+        await one.start()
     await health_.set(_SERVING)
     _log.info("ready", model=artifact.model_name, precision=artifact.precision, port=port)
-    return App(server, port, health_, runner)
+    return App(servers, port, health_port, health_, runner)
 
 
-def _channel_options(config: Config) -> list[tuple[str, int]]:
-    return [
-        ("grpc.max_receive_message_length", _MEBIBYTE),
-        # A step with a whole vocabulary is 0.2 MB, and a slow reader gets several at a time.
-        ("grpc.max_send_message_length", 16 * _MEBIBYTE),
-        ("grpc.max_concurrent_streams", config.max_streams_per_connection),
-        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-        ("grpc.keepalive_permit_without_calls", 1),
+def _health_only(config: Config, health_: _Health) -> tuple[grpc.aio.Server | None, int | None]:
+    """A server that tells of health and nothing else, and its port, if there is to be one."""
+    if config.health_listen is None:
+        return None, None
+    options = (
         ("grpc.so_reuseport", 0),
-    ]
+        ("grpc.max_receive_message_length", 1024),
+        ("grpc.max_concurrent_streams", config.max_streams_per_connection),
+        ("grpc.max_allowed_incoming_connections", config.max_connections),
+    )
+    server = grpc.aio.server(options=options)
+    health_pb2_grpc.add_HealthServicer_to_server(health_.servicer, server)
+    return server, listen(server, config.health_listen)
 
 
 def _limits(config: Config, artifact: Artifact) -> Limits:

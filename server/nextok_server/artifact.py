@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nextok_server.errors import ArtifactError
+from nextok_server.external_data import locations
 
 SCHEMA_VERSION = 3
 REQUIRED = ("model.onnx", "tokenizer.json", "certificate.json")
@@ -93,6 +94,7 @@ def load_artifact(folder: Path) -> Artifact:
             raise ArtifactError(f"{manifest_path}: files does not list {name}")
     for name, entry in files.items():
         _check_file(folder, name, entry)
+    _check_locations(folder, set(files))
     certificate = json.loads((folder / "certificate.json").read_bytes())
     return _parse(folder, hashlib.sha256(raw).hexdigest(), manifest, certificate)
 
@@ -118,6 +120,19 @@ def _check_file(folder: Path, name: str, entry: Any) -> None:
         raise ArtifactError(f"{path}: {error.strerror or error}") from error
     if digest != entry["sha256"]:
         raise ArtifactError(f"{path} has SHA-256 {digest}, the manifest says {entry['sha256']}")
+
+
+def _check_locations(folder: Path, checked: set[str]) -> None:
+    """Refuses a graph that would have other files read than those that were checked."""
+    path = folder / "model.onnx"
+    try:
+        named = locations(path)
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path} is not an ONNX graph: {error}") from error
+    for name in sorted(named - checked):
+        raise ArtifactError(
+            f"{path} has tensors in {name!r}, which the manifest does not list as a file"
+        )
 
 
 def _parse(

@@ -13,8 +13,10 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from nextok_server import exposure
 
 ENVIRONMENT_PREFIX = "NEXTOK_"
 
@@ -83,6 +85,60 @@ class Config(BaseSettings):
         ge=1,
         description="Tokens that a scoring may have computed, windows that overlap included.",
     )
+    insecure: bool = Field(
+        False,
+        description="Whether to listen on other than loopback addresses without TLS and "
+        "without knowing who calls.",
+    )
+    tls_certificate: Path | None = Field(
+        None, description="The server's certificate chain, PEM. Given with tls_key: TLS."
+    )
+    tls_key: Path | None = Field(None, description="The certificate's key, PEM, not encrypted.")
+    tls_client_ca: Path | None = Field(
+        None,
+        description="Authorities, PEM: only clients with a certificate of theirs may connect.",
+    )
+    tokens_file: Path | None = Field(
+        None, description="File of tokens; only calls with one of them are answered."
+    )
+    health_listen: Annotated[str, AfterValidator(_address)] | None = Field(
+        None, description="HOST:PORT that answers for health only, without TLS and tokens."
+    )
+    max_streams_per_caller: int = Field(
+        0, ge=0, description="Requests that one caller may have at the same time; 0: any number."
+    )
+    max_tokens_per_minute: int = Field(
+        0, ge=0, description="Tokens a minute, prompts' too, of one caller; 0: any number."
+    )
+    max_queue_share: float = Field(
+        1.0, gt=0, le=1, description="Share of slots and queue that one caller may take."
+    )
+    max_connections: int = Field(1024, ge=1, description="Connections at the same time.")
+    max_connection_age: float = Field(
+        300.0,
+        ge=1,
+        le=1e6,
+        description="Seconds, 10 % more or less, after which a client has to connect anew.",
+    )
+    max_connection_grace: float = Field(
+        3600.0,
+        ge=1,
+        le=1e6,
+        description="Seconds that streams get to finish on a connection of that age.",
+    )
+    min_ping_interval: float = Field(
+        10.0, gt=0, le=1e6, description="Seconds; clients that ping more often are cut off."
+    )
+    max_receive_bytes: int = Field(
+        1 << 20, ge=1024, le=1 << 30, description="Bytes of one message of a client."
+    )
+    max_send_bytes: int = Field(
+        4 << 20,
+        ge=1 << 20,
+        le=1 << 30,
+        description="Bytes of one message to a client; more where 20 steps with the whole "
+        "vocabulary take more.",
+    )
     max_streams_per_connection: int = Field(256, ge=1, description="Streams on one connection.")
     message_interval: float = Field(
         0.1,
@@ -107,6 +163,18 @@ class Config(BaseSettings):
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="json, console, or auto: console on a terminal."
     )
+
+    @model_validator(mode="after")
+    def _is_safe(self) -> Config:
+        exposure.check(
+            self.listen,
+            certificate=self.tls_certificate is not None,
+            key=self.tls_key is not None,
+            client_ca=self.tls_client_ca is not None,
+            tokens=self.tokens_file is not None,
+            insecure=self.insecure,
+        )
+        return self
 
     @classmethod
     def settings_customise_sources(
@@ -148,14 +216,19 @@ def load(flags: dict[str, Any], file: Path | None) -> tuple[Config, dict[str, st
     try:
         return Config(**values), origins
     except ValidationError as error:
-        lines = [
-            f"{'.'.join(str(part) for part in problem['loc'])} = {problem['input']!r} "
-            f"({origins.get(str(problem['loc'][0]), 'unknown')}): {problem['msg']}"
-            if problem["type"] != "missing"
-            else f"{problem['loc'][0]} is missing"
-            for problem in error.errors()
-        ]
+        lines = [_line(problem, origins) for problem in error.errors()]
         raise ConfigError("\n".join(lines)) from error
+
+
+def _line(problem: Any, origins: dict[str, str]) -> str:
+    """What is wrong with a setting, or with several of them together."""
+    if not problem["loc"]:
+        return str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"] == "missing":
+        return f"{problem['loc'][0]} is missing"
+    path = ".".join(str(part) for part in problem["loc"])
+    origin = origins.get(str(problem["loc"][0]), "unknown")
+    return f"{path} = {problem['input']!r} ({origin}): {problem['msg']}"
 
 
 def _environment() -> dict[str, str]:

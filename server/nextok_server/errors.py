@@ -4,6 +4,9 @@
     +-- ArtifactError        the artifact is damaged, incomplete or of another schema
     +-- InvalidRequest       a field is out of range; names field, value and range
     +-- NotOffered           the contract has it, this server does not
+    +-- Unauthenticated      the caller did not say who it is, or not so that it is believed
+    +-- Forbidden            the caller may not do this
+    +-- OverLimit            the caller has more than its share; says when to try again
     +-- QueueFull            no room to wait; says when to try again
     +-- Draining             the server is going away
     +-- ReaderTooSlow        the client does not read what it asked for
@@ -39,6 +42,26 @@ class InvalidRequest(ServerError):
 
 class NotOffered(ServerError):
     """A part of the contract that this server does not have."""
+
+
+class Unauthenticated(ServerError):
+    """The caller did not say who it is, or not so that it is believed."""
+
+
+class Forbidden(ServerError):
+    """The caller may not do this."""
+
+
+class OverLimit(ServerError):
+    """The caller has as much as one may have.
+
+    Attributes:
+        retry_after: Seconds after which trying again is worthwhile.
+    """
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class QueueFull(ServerError):

@@ -21,6 +21,7 @@ from nextok_server.engine import Engine, Events
 from nextok_server.errors import Draining, EngineFailed, QueueFull, ServerError
 from nextok_server.pacing import Pacing
 from nextok_server.sequence import Event, Request, Sequence, is_end
+from nextok_server.spending import spending
 
 _log = structlog.get_logger(__name__)
 _Command = Callable[[], None]
@@ -34,9 +35,11 @@ class Admission:
     Attributes:
         streams: Its sequences that have not ended.
         open: Whether it may start more.
+        spend: Told of each sequence's tokens as it ends.
     """
 
     def __init__(self) -> None:
+        self.spend = spending.get()
         self.streams: set[Stream] = set()
         self.open = True
 
@@ -204,6 +207,8 @@ class Runner:
         if self._streams.pop(stream.sequence, None) is None:
             return False
         stream.admission.streams.remove(stream)
+        if stream.sequence.started_at:
+            stream.admission.spend(len(stream.sequence.tokens))
         self._release(stream.admission)
         return True
 

@@ -47,8 +47,7 @@ def _rpc(method: _Handler) -> _Handler:
 
     @functools.wraps(method)
     async def run(self: Service, request: Message | wire.Malformed, context: Context) -> Any:
-        request_id = wire.request_id(context)
-        context.set_trailing_metadata(((wire.REQUEST_ID_KEY, request_id),))
+        request_id = wire.begin(context)
         try:
             if isinstance(request, wire.Malformed):
                 raise request.error

@@ -24,6 +24,9 @@ from nextok_server import errors
 STATUS_OF: dict[type[errors.ServerError], grpc.StatusCode] = {
     errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
     errors.NotOffered: grpc.StatusCode.UNIMPLEMENTED,
+    errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    errors.Forbidden: grpc.StatusCode.PERMISSION_DENIED,
+    errors.OverLimit: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.ReaderTooSlow: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Draining: grpc.StatusCode.UNAVAILABLE,
@@ -89,7 +92,14 @@ def _find_bad_text(data: bytes, descriptor: Any) -> str | None:
     return None
 
 
-def request_id(context: grpc.aio.ServicerContext[Any, Any]) -> str:
+def begin(context: grpc.aio.ServicerContext[Any, Any]) -> str:
+    """Gives an rpc its id, which its trailing metadata will tell, and returns it."""
+    chosen = _request_id(context)
+    context.set_trailing_metadata(((REQUEST_ID_KEY, chosen),))
+    return chosen
+
+
+def _request_id(context: grpc.aio.ServicerContext[Any, Any]) -> str:
     """The id that the client sent along, if it is a plain one, or a new one."""
     for key, value in context.invocation_metadata() or ():
         if key == REQUEST_ID_KEY and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
@@ -107,7 +117,7 @@ async def abort(context: grpc.aio.ServicerContext[Any, Any], error: errors.Serve
             field=error.field, description=error.description
         )
         detail = error_details_pb2.BadRequest(field_violations=[violation])
-    elif isinstance(error, errors.QueueFull):
+    elif isinstance(error, errors.QueueFull | errors.OverLimit):
         delay = Duration()
         delay.FromNanoseconds(int(error.retry_after * 1e9))
         detail = error_details_pb2.RetryInfo(retry_delay=delay)

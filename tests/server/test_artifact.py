@@ -1,5 +1,6 @@
 """A damaged artifact is refused before anything is loaded, and the message says why."""
 
+import hashlib
 import json
 import shutil
 
@@ -94,4 +95,21 @@ def test_a_manifest_that_is_wrong_says_where(copy, change, message):
 def test_a_manifest_that_is_no_object_is_refused(copy, content):
     (copy / "manifest.json").write_text(content)
     with pytest.raises(ArtifactError, match=r"manifest\.json"):
+        load_artifact(copy)
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "model.onnx.data"])
+def test_a_graph_with_tensors_in_a_file_that_nobody_checked_is_refused(copy, name):
+    path = copy / "model.onnx"
+
+    def field(number, data):
+        assert len(data) < 128
+        return bytes([number << 3 | 2, len(data)]) + data
+
+    entry = field(13, field(1, b"location") + field(2, name.encode()))
+    data = path.read_bytes() + field(7, field(5, entry))
+    path.write_bytes(data)
+    told = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    edit_manifest(copy, lambda m: m["files"].update({"model.onnx": told}))
+    with pytest.raises(ArtifactError, match=f"has tensors in '{name}'"):
         load_artifact(copy)

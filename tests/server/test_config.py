@@ -52,3 +52,32 @@ def test_an_unknown_name_in_the_file_is_refused(tmp_path):
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
     with pytest.raises(ConfigError, match="absent"):
         load({}, tmp_path / "absent.toml")
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:0", "[::]:0", "10.0.0.1:1", "example.org:1"])
+@pytest.mark.parametrize(
+    ("guards", "message"),
+    [
+        ({}, "no authentication"),
+        ({"tokens_file": "t"}, "no TLS"),
+        ({"tls_certificate": "c", "tls_key": "k"}, "no authentication"),
+    ],
+)
+def test_an_address_that_others_reach_needs_tls_and_authentication(listen, guards, message):
+    with pytest.raises(ConfigError, match=f"refusing to listen on(.|\n)*{message}"):
+        load({"artifact": "x", "listen": listen, **guards}, None)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"listen": "0.0.0.0:0", "insecure": True},
+        {"listen": "[::1]:0"},
+        {"listen": "localhost:0"},
+        {"listen": "0.0.0.0:0", "tls_certificate": "c", "tls_key": "k", "tokens_file": "t"},
+        {"listen": "0.0.0.0:0", "tls_certificate": "c", "tls_key": "k", "tls_client_ca": "a"},
+    ],
+)
+def test_loopback_guarded_and_waived_addresses_are_listened_on(flags):
+    config, _ = load({"artifact": "x", **flags}, None)
+    assert config.listen == flags["listen"]

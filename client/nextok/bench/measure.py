@@ -17,6 +17,7 @@ from nextok.bench.results import summarize
 from nextok.bench.runner import Recording
 from nextok.bench.settings import Settings
 from nextok.model import Model
+from nextok.security import Connection
 
 
 class Bench:
@@ -26,12 +27,19 @@ class Bench:
         target: HOST:PORT.
         model: What it serves.
         memory: Its memory, if it can be known.
+        connection: How connections to it are made; None: in the clear.
     """
 
     def __init__(
-        self, target: str, model: Model, *, memory: machine.ServerMemory | None = None
+        self,
+        target: str,
+        model: Model,
+        *,
+        memory: machine.ServerMemory | None = None,
+        connection: Connection | None = None,
     ) -> None:
         self._target = target
+        self._connection = connection or Connection()
         self._model = model
         self._memory = memory
         self._client = machine.client_machine()
@@ -94,7 +102,10 @@ class Bench:
         # Drawn now, so that nothing is drawn while it is measured; fillers are, one by one.
         drawn = list(itertools.islice(requests, settings.warmup + settings.requests))
         async with runner.connect(
-            self._target, connections=connections, timeout=settings.timeout
+            self._target,
+            connections=connections,
+            timeout=settings.timeout,
+            connection=self._connection,
         ) as generate:
             await runner.drive(generate, settings, itertools.chain(drawn, requests), recording)
 

@@ -21,9 +21,10 @@ from nextok import replies
 from nextok.bench.exchange import OK, Exchange
 from nextok.bench.plan import Phase, PlannedRequest
 from nextok.bench.settings import Settings
-from nextok.channel import channel_options
+from nextok.channel import ChannelOptions, channel_options
 from nextok.errors import Internal, NextokError, error_from_rpc
 from nextok.requests import generate_request, logprob_options, sampling_params, stop_conditions
+from nextok.security import Connection
 from nextok.v1 import text_generation_pb2 as pb
 from nextok.v1.text_generation_pb2_grpc import TextGenerationServiceStub
 
@@ -92,7 +93,7 @@ class Recording:
 
 @asynccontextmanager
 async def connect(
-    target: str, *, connections: int, timeout: float | None
+    target: str, *, connections: int, timeout: float | None, connection: Connection
 ) -> AsyncIterator[Generate]:
     """Opens connections to a server; gives its Generate, which takes them in turns.
 
@@ -100,18 +101,28 @@ async def connect(
         target: HOST:PORT.
         connections: How many: a server limits the streams of each.
         timeout: Longest time for a call, in seconds.
+        connection: How each is made.
     """
     # Channels of one target would share a connection otherwise.
-    options = channel_options([("grpc.use_local_subchannel_pool", 1)])
+    options = channel_options([*connection.options, ("grpc.use_local_subchannel_pool", 1)])
     async with AsyncExitStack() as stack:
         channels = [
-            await stack.enter_async_context(grpc.aio.insecure_channel(target, options=options))
+            await stack.enter_async_context(_channel(target, connection, options))
             for _ in range(connections)
         ]
         # Generated code has no types.
-        stubs: list[Any] = [TextGenerationServiceStub(channel) for channel in channels]  # type: ignore[no-untyped-call]
+        stubs: list[Any] = [
+            TextGenerationServiceStub(connection.authorize(channel))  # type: ignore[no-untyped-call]
+            for channel in channels
+        ]
         turns = cycle(stubs)
         yield lambda request: next(turns).Generate(request, timeout=timeout)
+
+
+def _channel(target: str, connection: Connection, options: ChannelOptions) -> grpc.aio.Channel:
+    if connection.credentials is None:
+        return grpc.aio.insecure_channel(target, options=options)
+    return grpc.aio.secure_channel(target, connection.credentials, options=options)
 
 
 async def drive(

@@ -13,12 +13,11 @@ from typing import Annotated
 import typer
 
 from nextok.attempts import DEFAULT_RESUME
-from nextok.cli import json_lines, looks, options, recordings, stream
+from nextok.cli import connecting, json_lines, looks, options, recordings, stream
 from nextok.cli.bench import bench
 from nextok.cli.demo import demo
 from nextok.cli.ending import EPILOG, ExitCode, ends_well
 from nextok.cli.score import score
-from nextok.client import Client
 from nextok.health import ServingStatus
 
 app = typer.Typer(
@@ -43,6 +42,7 @@ def run() -> None:
 
 @app.command()
 @ends_well
+@connecting.connects
 def tokenize(
     text: options.Text,
     target: options.Target = options.DEFAULT_TARGET,
@@ -51,7 +51,7 @@ def tokenize(
 ) -> None:
     """Shows a text's tokens. With --json: one TextToken a line."""
     text = options.read_text(text)
-    with Client(target) as client:
+    with connecting.client(target) as client:
         tokens = client.tokenize(text, timeout=timeout)
     if json:
         for token in tokens:
@@ -62,6 +62,7 @@ def tokenize(
 
 @app.command()
 @ends_well
+@connecting.connects
 def detokenize(
     ids: options.Ids,
     target: options.Target = options.DEFAULT_TARGET,
@@ -69,7 +70,7 @@ def detokenize(
     json: options.Json = False,
 ) -> None:
     """Writes the text of tokens. With --json: one DetokenizeResponse."""
-    with Client(target) as client:
+    with connecting.client(target) as client:
         result = client.detokenize(ids, timeout=timeout)
     if json:
         json_lines.write_line(result)
@@ -79,6 +80,7 @@ def detokenize(
 
 @app.command(name="next")
 @ends_well
+@connecting.connects
 def next_token(
     text: options.Text,
     top: options.Top = 10,
@@ -98,7 +100,7 @@ def next_token(
 ) -> None:
     """Shows what could come next. With --json: one Distribution."""
     text, biases = options.read_text(text), options.read_logit_bias(logit_bias)
-    with Client(target) as client:
+    with connecting.client(target) as client:
         distribution = client.next_token(
             text,
             temperature=temperature,
@@ -127,6 +129,7 @@ def next_token(
 
 @app.command()
 @ends_well
+@connecting.connects
 def generate(
     text: options.Text,
     max_tokens: options.MaxTokens = None,
@@ -170,7 +173,7 @@ def generate(
     """
     text, biases = options.read_text(text), options.read_logit_bias(logit_bias)
     with (
-        Client(target) as client,
+        connecting.client(target) as client,
         client.generate(
             text,
             temperature=temperature,
@@ -205,13 +208,14 @@ def generate(
 
 @app.command()
 @ends_well
+@connecting.connects
 def info(
     target: options.Target = options.DEFAULT_TARGET,
     timeout: options.Timeout = None,
     json: options.Json = False,
 ) -> None:
     """Shows what is served. With --json: one GetModelResponse."""
-    with Client(target) as client:
+    with connecting.client(target) as client:
         model = client.get_model(timeout=timeout)
     if json:
         json_lines.write_line(model)
@@ -224,6 +228,7 @@ def info(
 
 @app.command()
 @ends_well
+@connecting.connects
 def health(
     service: Annotated[str, typer.Option(help="A service's full name.")] = "",
     target: options.Target = options.DEFAULT_TARGET,
@@ -231,7 +236,7 @@ def health(
     json: options.Json = False,
 ) -> None:
     """Tells whether the server is ready; exits with 1 if not. With --json: its status."""
-    with Client(target) as client:
+    with connecting.client(target) as client:
         status = client.health(service, timeout=timeout)
     if json:
         json_lines.write_line({"status": status})
@@ -241,7 +246,7 @@ def health(
         raise typer.Exit(ExitCode.ERROR)
 
 
-app.command()(ends_well(score))
-app.command()(ends_well(bench))
-app.command()(ends_well(recordings.replay))
+app.command()(ends_well(connecting.connects(score)))
+app.command()(ends_well(connecting.connects(bench)))
+app.command()(ends_well(connecting.connects(recordings.replay)))
 app.command()(ends_well(demo))

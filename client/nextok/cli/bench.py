@@ -21,10 +21,9 @@ from nextok.bench.measure import Bench
 from nextok.bench.points import check_comparable
 from nextok.bench.report import Run, from_line, to_line
 from nextok.bench.settings import BadSetting, Settings, check_against, check_prefix, sweep
-from nextok.cli import bench_options, bench_view, looks, options
+from nextok.cli import bench_options, bench_view, connecting, looks, options
 from nextok.cli.bench_options import bad
 from nextok.cli.ending import CheckFailed
-from nextok.client import Client
 
 _CALL_SECONDS = 60.0
 # What still means something where nothing is measured.
@@ -108,7 +107,7 @@ def bench(
 
 def _ready(target: str, settings: Sequence[Settings], server_pid: int | None) -> Bench:
     """Returns what measures the server, once it is sure that all that is asked can be had."""
-    with Client(target) as client:
+    with connecting.client(target) as client:
         model = client.get_model(timeout=_CALL_SECONDS)
     try:
         for one in settings:
@@ -120,7 +119,7 @@ def _ready(target: str, settings: Sequence[Settings], server_pid: int | None) ->
         memory = None if server_pid is None else ServerMemory(server_pid)
     except ValueError as error:
         raise bad("--server-pid", str(error)) from None
-    return Bench(target, model, memory=memory)
+    return Bench(target, model, memory=memory, connection=connecting.connection(target))
 
 
 def _measure(

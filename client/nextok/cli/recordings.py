@@ -14,9 +14,8 @@ from typing import Annotated, TypeAlias
 import typer
 
 from nextok.attempts import DEFAULT_RESUME
-from nextok.cli import json_lines, options
+from nextok.cli import connecting, json_lines, options
 from nextok.cli.ending import BadFile, CheckFailed, ExitCode
-from nextok.client import Client
 from nextok.formatting import quoted, tokens
 from nextok.generation import Generation
 from nextok.recording import Recording
@@ -72,7 +71,7 @@ def replay(
     With --json: one object with identical, difference, steps and digest.
     """
     recording = _read(file)
-    with Client(target) as client:
+    with connecting.client(target) as client:
         result = client.replay(recording, resume=resume, timeout=timeout)
     if json:
         json_lines.write_line(result)

@@ -14,8 +14,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from nextok.cli import json_lines, looks, options, stream
-from nextok.client import Client
+from nextok.cli import connecting, json_lines, looks, options, stream
 from nextok.formatting import percent_of_logprob, quoted, total_line
 from nextok.scoring import Scoring
 from nextok.values import ScoredToken
@@ -54,7 +53,7 @@ def score(
     else.
     """
     with (
-        Client(target) as client,
+        connecting.client(target) as client,
         client.score(
             _read(file),
             continuations=continuation,

@@ -1,0 +1,40 @@
+"""Makes handlers of gRPC's four shapes out of others.
+
+Knows: how gRPC tells the shapes apart. Does not know: what the behaviours do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
+
+import grpc
+
+Context = grpc.aio.ServicerContext[Any, Any]
+# In quotes: generic in its stubs only.
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]"
+# Takes the request, or the iterator of requests; answers with its result or with `write`.
+Behaviour = Callable[[Any, Context], Awaitable[Any]]
+
+_SHAPES: dict[tuple[bool, bool], tuple[str, Callable[..., Handler]]] = {
+    (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler),
+    (False, True): ("unary_stream", grpc.unary_stream_rpc_method_handler),
+    (True, False): ("stream_unary", grpc.stream_unary_rpc_method_handler),
+    (True, True): ("stream_stream", grpc.stream_stream_rpc_method_handler),
+}
+
+
+def wrapped(handler: Handler, wrap: Callable[[Behaviour], Behaviour]) -> Handler:
+    """The same handler with another behaviour around its own, which is a coroutine."""
+    name, make = _SHAPES[bool(handler.request_streaming), bool(handler.response_streaming)]
+    behaviour = wrap(getattr(handler, name))
+    return make(behaviour, handler.request_deserializer, handler.response_serializer)
+
+
+def replaced(handler: Handler | None, behaviour: Behaviour) -> Handler:
+    """A handler of the same shape that never parses what it gets; of any shape for None."""
+    shape = (False, False)
+    if handler is not None:
+        shape = (bool(handler.request_streaming), bool(handler.response_streaming))
+    return _SHAPES[shape][1](behaviour)

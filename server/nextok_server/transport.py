@@ -1,0 +1,103 @@
+"""gRPC's server: its limits, its ports, what stands before every call.
+
+Knows: gRPC's channel arguments, the settings. Does not know: what is served.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator
+
+import grpc
+
+from nextok_server.access import Access
+from nextok_server.config import Config, ConfigError
+from nextok_server.quotas import Quotas
+from nextok_server.reloading import Reloading
+from nextok_server.tls import server_credentials
+from nextok_server.tokens_file import read_tokens
+
+# Steps with a whole vocabulary that one message holds at most, and some room.
+_FULL_STEPS = 20
+
+
+def make_server(config: Config, vocabulary_size: int) -> grpc.aio.Server:
+    """A server with its limits, that knows who calls; nothing is served yet.
+
+    Raises:
+        ConfigError: The file of tokens cannot be used.
+    """
+    tokens = None
+    if (path := config.tokens_file) is not None:
+        with _as_setting("tokens_file"):
+            tokens = Reloading("tokens", (path,), functools.partial(read_tokens, path))
+    share = max(1, int(config.max_queue_share * (config.slots + config.max_queue)))
+    requests = min(share, config.max_streams_per_caller or share)
+    quotas = Quotas(requests, config.max_tokens_per_minute)
+    return grpc.aio.server(
+        options=_channel_options(config, vocabulary_size), interceptors=(Access(tokens), quotas)
+    )
+
+
+def add_port(server: grpc.aio.Server, config: Config) -> int:
+    """Listens on the address of the settings, with TLS if there is a certificate.
+
+    Returns:
+        The port.
+
+    Raises:
+        OSError: The address cannot be listened on.
+        ConfigError: A file of TLS's cannot be used.
+    """
+    if config.tls_certificate is None or config.tls_key is None:
+        return listen(server, config.listen)
+    with _as_setting("tls_certificate, tls_key, tls_client_ca"):
+        credentials = server_credentials(
+            config.tls_certificate, config.tls_key, config.tls_client_ca
+        )
+    return listen(server, config.listen, credentials)
+
+
+def listen(
+    server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None = None
+) -> int:
+    """Listens on an address, in the clear where there are no credentials.
+
+    Returns:
+        The port.
+
+    Raises:
+        OSError: The address cannot be listened on.
+    """
+    try:
+        if credentials is None:
+            return server.add_insecure_port(address)
+        return server.add_secure_port(address, credentials)
+    except RuntimeError as error:
+        raise OSError(f"cannot listen on {address}: {error}") from error
+
+
+@contextlib.contextmanager
+def _as_setting(names: str) -> Iterator[None]:
+    """Says which settings a file that cannot be used comes from."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{names}: {error}") from error
+
+
+def _channel_options(config: Config, vocabulary_size: int) -> list[tuple[str, int]]:
+    full_steps = _FULL_STEPS * 4 * vocabulary_size
+    return [
+        ("grpc.max_receive_message_length", config.max_receive_bytes),
+        ("grpc.max_send_message_length", max(config.max_send_bytes, full_steps)),
+        ("grpc.max_concurrent_streams", config.max_streams_per_connection),
+        ("grpc.max_allowed_incoming_connections", config.max_connections),
+        # gRPC spreads the age by 10 % either way itself.
+        ("grpc.max_connection_age_ms", int(config.max_connection_age * 1000)),
+        ("grpc.max_connection_age_grace_ms", int(config.max_connection_grace * 1000)),
+        ("grpc.http2.min_ping_interval_without_data_ms", int(config.min_ping_interval * 1000)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.so_reuseport", 0),
+    ]
