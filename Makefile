@@ -6,8 +6,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BENCH := bench/.venv/bin/python
 LM_EVAL := build/lm-eval/bin
+RAY := build/ray/bin
 
-.PHONY: install generate demo test test-lm-eval lint bench bench-quick bench-plots pictures constraints clean
+.PHONY: install generate demo test test-lm-eval ray test-ray lint bench bench-quick bench-plots pictures constraints clean
 
 install: $(READY) ## The virtual environment, with everything pinned.
 
@@ -34,6 +35,18 @@ test-lm-eval: ## nextok beside the hf model of lm-evaluation-harness, in an envi
 	$(LM_EVAL)/python -m pip install --quiet --editable kernels \
 	  --editable '.[cli,server,export,lm-eval]' accelerate peft pytest pytest-asyncio hypothesis
 	$(LM_EVAL)/python -m pytest tests/harness
+
+$(RAY)/nextok-ray: pyproject.toml
+	test -x $(RAY)/python || $(PYTHON) -m venv build/ray
+	$(RAY)/python -m pip install --quiet --constraint constraints.txt --editable kernels \
+	  --editable '.[cli,server,export,ray]' pytest pytest-asyncio hypothesis
+
+ray: $(RAY)/nextok-ray ## Two replicas of the bundled model behind Ray Serve's proxy, port 50051.
+	test -d build/demo-int8 || $(RAY)/nextok-export demo build/demo-int8
+	$(RAY)/nextok-ray build/demo-int8 --replicas 2 --insecure
+
+test-ray: $(RAY)/nextok-ray ## Replicas behind Ray Serve's proxy, in an environment of its own.
+	$(RAY)/python -m pytest tests/ray
 
 lint: $(READY) ## Style, types, and the wire contract.
 	$(BIN)/ruff check

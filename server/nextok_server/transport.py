@@ -28,16 +28,24 @@ def make_server(config: Config, vocabulary_size: int) -> grpc.aio.Server:
     Raises:
         ConfigError: The file of tokens cannot be used.
     """
+    return grpc.aio.server(
+        options=_channel_options(config, vocabulary_size), interceptors=interceptors(config)
+    )
+
+
+def interceptors(config: Config) -> tuple[grpc.aio.ServerInterceptor, ...]:
+    """What stands before every call: who it is, then how much they may have.
+
+    Raises:
+        ConfigError: The file of tokens cannot be used.
+    """
     tokens = None
     if (path := config.tokens_file) is not None:
         with _as_setting("tokens_file"):
             tokens = Reloading("tokens", (path,), functools.partial(read_tokens, path))
     share = max(1, int(config.max_queue_share * (config.slots + config.max_queue)))
     requests = min(share, config.max_streams_per_caller or share)
-    quotas = Quotas(requests, config.max_tokens_per_minute)
-    return grpc.aio.server(
-        options=_channel_options(config, vocabulary_size), interceptors=(Access(tokens), quotas)
-    )
+    return Access(tokens), Quotas(requests, config.max_tokens_per_minute)
 
 
 def add_port(server: grpc.aio.Server, config: Config) -> int:
