@@ -80,7 +80,7 @@ def cut_head(
     if not len(ids):
         return None
     largest = float(values[0])
-    whole = logits.row.head_is_whole
+    whole = logits.head_is_whole
     if 0 < limits.top_k <= len(ids):
         ids, values, whole = ids[: limits.top_k], values[: limits.top_k], True
     weights = weigh(values, largest, inverse)
@@ -88,7 +88,7 @@ def cut_head(
     mass: float | None
     if whole:
         mass = float(cumulative[-1])
-    elif 0 < limits.top_k < len(logits.row.logprobs):
+    elif 0 < limits.top_k < logits.size:
         mass = None
     else:
         mass = logits.mass(largest, inverse)
@@ -107,7 +107,7 @@ def cut_row(logits: Logits, inverse: float, limits: Limits) -> Cut:
         ValueError: no token is allowed.
     """
     values = logits.whole()
-    largest = float(values.max())
+    largest = float(values.max(initial=-np.inf))
     if largest == -np.inf:
         raise ValueError("no token is left to choose from")
     if 0 < limits.top_k < len(values):
@@ -121,7 +121,8 @@ def cut_row(logits: Logits, inverse: float, limits: Limits) -> Cut:
             return Cut(-np.inf, -1, largest, mass)
         if limits.top_p >= 1:
             kept = weights >= limits.min_p
-            return Cut(float(values[kept].min()), len(values), largest, float(weights[kept].sum()))
+            every_id = len(logits.row.logprobs)
+            return Cut(float(values[kept].min()), every_id, largest, float(weights[kept].sum()))
         # Tokens below this bound hold less than 1 - top_p together: spares sorting most of them.
         ordered = values[weights >= (1 - limits.top_p) * mass / len(values)]
     ordered = np.sort(ordered)[::-1]
@@ -131,7 +132,7 @@ def cut_row(logits: Logits, inverse: float, limits: Limits) -> Cut:
     assert count is not None
     value = float(ordered[count - 1])
     ties = count - int(np.searchsorted(-ordered, -value))
-    last_id = int(np.flatnonzero(values == value)[ties - 1])
+    last_id = logits.id_at(int(np.flatnonzero(values == value)[ties - 1]))
     return Cut(value, last_id, largest, float(cumulative[count - 1]))
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from nextok_server.masks import Mask
 from nextok_server.sampling_params import SamplingParams, needs_occurrences
 
 FloatArray = NDArray[np.float32]
@@ -23,6 +24,8 @@ BoolArray = NDArray[np.bool_]
 
 _NO_IDS: IntArray = np.empty(0, np.int64)
 _NO_VALUES: DoubleArray = np.empty(0, np.float64)
+# So many allowed tokens are sorted rather than looked for among the most likely ones.
+_SORTED_POOL = 256
 # Past this, a sum in float32 tells nothing of what remains, and exp would overflow before long.
 _LARGEST_EXPONENT = 50.0
 
@@ -81,14 +84,30 @@ class Logits:
     Attributes:
         row: as the graph gave it.
         changed_ids: (M,) unique, ascending.
-        changed: (M,) the new shifted logits of those; -inf where banned.
-        mask: (V,) which tokens are allowed, or None where all are.
+        changed: (M,) the new shifted logits of those; -inf where removed.
+        mask: where a mask leaves few tokens in: those; None where all others than the removed
+            ones are allowed.
     """
 
     row: Row
     changed_ids: IntArray
     changed: DoubleArray
-    mask: BoolArray | None
+    mask: Mask | None
+
+    @property
+    def pool(self) -> IntArray:
+        """Ids (P,), ascending, of all tokens that may be allowed: those of `whole`."""
+        return np.arange(len(self.row.logprobs)) if self.mask is None else self.mask.ids
+
+    @property
+    def size(self) -> int:
+        """P, how many tokens the pool has."""
+        return len(self.row.logprobs) if self.mask is None else len(self.mask.ids)
+
+    @property
+    def head_is_whole(self) -> bool:
+        """Whether `head` gives all allowed tokens."""
+        return self.row.head_is_whole or (self.mask is not None and self.size <= _SORTED_POOL)
 
     def at(self, ids: IntArray) -> DoubleArray:
         """Shifted logits of some tokens, (N,) for ids (N,); -inf where not allowed."""
@@ -97,16 +116,24 @@ class Logits:
             places, found = _find(ids, self.changed_ids)
             values[found] = self.changed[places[found]]
         if self.mask is not None:
-            values[~self.mask[ids]] = -np.inf
+            values[~self.mask.allowed[ids]] = -np.inf
         return values
 
     def whole(self) -> DoubleArray:
-        """Shifted logits of all tokens, (V,); -inf where not allowed."""
+        """Shifted logits of the pool, (P,); -inf where not allowed."""
+        if self.mask is not None:
+            return self.at(self.mask.ids)
         values = self.row.logprobs.astype(np.float64)
         values[self.changed_ids] = self.changed
-        if self.mask is not None:
-            values[~self.mask] = -np.inf
         return values
+
+    def places(self, ids: IntArray) -> IntArray:
+        """Where tokens (N,) of the pool stand in it."""
+        return ids if self.mask is None else np.searchsorted(self.mask.ids, ids)
+
+    def id_at(self, place: int) -> int:
+        """The token at a place of the pool."""
+        return place if self.mask is None else int(self.mask.ids[place])
 
     def head(self) -> tuple[IntArray, DoubleArray]:
         """The most likely allowed tokens, as many as are known without looking at the row.
@@ -115,21 +142,30 @@ class Logits:
             ids (L,) and shifted logits (L,), descending, ties by lower id. L may be 0.
         """
         row = self.row
-        if self.mask is None and not len(self.changed_ids):
-            return row.top_ids, row.top_logprobs.astype(np.float64)
-        _, found = _find(row.top_ids, self.changed_ids)
-        ids = np.concatenate((row.top_ids[~found], self.changed_ids))
-        values = np.concatenate((row.top_logprobs[~found].astype(np.float64), self.changed))
-        known = values > -np.inf
+        if self.mask is not None and self.size <= _SORTED_POOL:
+            return _sorted(self.mask.ids, self.whole())
+        ids, values = row.top_ids, row.top_logprobs.astype(np.float64)
+        if self.mask is not None:
+            allowed = self.mask.allowed[ids]
+            ids, values = ids[allowed], values[allowed]
+        if not len(self.changed_ids):
+            return ids, values
+        _, found = _find(ids, self.changed_ids)
+        ids, values = ids[~found], values[~found]
+        known = self.changed > -np.inf
+        if not known.any():
+            return ids, values
         if not row.head_is_whole:
             # Unchanged tokens outside the top K come after the last of it, wherever that is now.
             last, last_id = float(row.top_logprobs[-1]), int(row.top_ids[-1])
-            known &= (values > last) | ((values == last) & (ids <= last_id))
+            known &= self.changed >= last
+            known &= (self.changed > last) | (self.changed_ids <= last_id)
         if self.mask is not None:
-            known &= self.mask[ids]
-        ids, values = ids[known], values[known]
-        order = np.lexsort((ids, -values))
-        return ids[order], values[order]
+            known &= self.mask.allowed[self.changed_ids]
+        return _sorted(
+            np.concatenate((ids, self.changed_ids[known])),
+            np.concatenate((values, self.changed[known])),
+        )
 
     def mass(self, largest: float, inverse: float) -> float | None:
         """Sum of exp((logit - largest) * inverse) over the allowed tokens, from the graph's.
@@ -139,11 +175,11 @@ class Logits:
             inverse: 1 / temperature.
 
         Returns:
-            The sum, or None where the graph's tells too little: there is a mask, or most of what
-            the graph summed in float32 belongs to tokens that lost it.
+            The sum, or None where the graph's tells too little: most of what the graph summed in
+            float32 belongs to tokens that lost it.
         """
         if self.mask is not None:
-            return None
+            return float(np.exp((self.whole() - largest) * inverse).sum())
         row = self.row
         if not len(self.changed_ids):
             return row.temperature_mass
@@ -164,7 +200,7 @@ def adjust(
     params: SamplingParams,
     occurrences: Occurrences | None,
     banned: IntArray | None,
-    mask: BoolArray | None,
+    mask: Mask | None,
 ) -> Logits:
     """Applies logit bias, then repetition, presence and frequency penalties, then bans and mask.
 
@@ -176,13 +212,16 @@ def adjust(
         params: of the request.
         occurrences: needed where a penalty is on.
         banned: ids that may not be chosen, in any order.
-        mask: (V,) true for the tokens that may be chosen.
+        mask: the tokens that may be chosen; None for all.
     """
+    removed, pool = (None, mask) if mask is None or mask.is_sparse else (mask.ids, None)
     penalties = needs_occurrences(params)
     if not penalties and not params.logit_bias and banned is None:
-        return Logits(row, _NO_IDS, _NO_VALUES, mask)
+        if removed is None:
+            return Logits(row, _NO_IDS, _NO_VALUES, pool)
+        return Logits(row, removed, np.full(len(removed), -np.inf), None)
     biased = np.array([token for token, _ in params.logit_bias], np.int64)
-    touched = [biased] if banned is None else [biased, banned]
+    touched = [biased, *(ids for ids in (banned, removed) if ids is not None)]
     if penalties:
         assert occurrences is not None, "penalties need the tokens that were there before"
         touched.append(occurrences.seen_ids)
@@ -191,9 +230,10 @@ def adjust(
     values[np.searchsorted(ids, biased)] += [bias for _, bias in params.logit_bias]
     if penalties and occurrences is not None:
         _penalize(ids, values, row.logit_max - float(row.top_logprobs[0]), params, occurrences)
-    if banned is not None:
-        values[np.searchsorted(ids, banned)] = -np.inf
-    return Logits(row, ids, values, mask)
+    for gone in (banned, removed):
+        if gone is not None:
+            values[np.searchsorted(ids, gone)] = -np.inf
+    return Logits(row, ids, values, pool)
 
 
 def _penalize(
@@ -208,6 +248,14 @@ def _penalize(
     generated = np.searchsorted(ids, before.generated_ids)
     values[generated] -= params.presence_penalty
     values[generated] -= params.frequency_penalty * before.generated_counts
+
+
+def _sorted(ids: IntArray, values: DoubleArray) -> tuple[IntArray, DoubleArray]:
+    """Tokens that are allowed, (L,) of (N,), descending, ties by lower id."""
+    allowed = values > -np.inf
+    ids, values = ids[allowed], values[allowed]
+    order = np.lexsort((ids, -values))
+    return ids[order], values[order]
 
 
 def _find(ids: IntArray, among: IntArray) -> tuple[IntArray, BoolArray]:

@@ -25,6 +25,7 @@ from nextok_server.logits import (
     Row,
     adjust,
 )
+from nextok_server.masks import Mask
 from nextok_server.philox import uniform
 from nextok_server.sampling_params import SamplingParams, inverse_temperature, needs_occurrences
 
@@ -113,19 +114,19 @@ class Filtered:
                 return int(self.head_ids[_invert(cumulative, target)])
         if self.has_tail and self.cut.mass > head_mass:
             # The head and the tail were summed apart: stretch what is left over the tail.
-            token = _pick(self._tail(), (target - head_mass) / (self.cut.mass - head_mass))
-            if token is not None:
-                return token
+            place = _pick(self._tail(), (target - head_mass) / (self.cut.mass - head_mass))
+            if place is not None:
+                return self.logits.id_at(place)
         # Only rounding leads here: u was at the very end of what the head holds.
         return int(self.head_ids[_invert(cumulative, np.inf)])
 
     def _tail(self) -> DoubleArray:
-        """Weights (V,) by id, those outside the tail taken as 0."""
+        """Weights (P,) of the pool, those outside the tail taken as 0."""
         values = self.logits.whole()
         weights = self._weights(values)
         if self.cut.value > -np.inf:
-            weights *= self.cut.keeps(np.arange(len(values)), values)
-        weights[self.head_ids] = 0
+            weights *= self.cut.keeps(self.logits.pool, values)
+        weights[self.logits.places(self.head_ids)] = 0
         return weights
 
     def _weights(self, values: DoubleArray) -> DoubleArray:
@@ -139,7 +140,7 @@ def filter_row(
     *,
     occurrences: Occurrences | None = None,
     banned: IntArray | None = None,
-    mask: BoolArray | None = None,
+    mask: Mask | None = None,
 ) -> Filtered:
     """Applies everything that a request asks for, up to the draw.
 
@@ -148,7 +149,7 @@ def filter_row(
         params: of the request.
         occurrences: tokens that were there before; needed where `needs_occurrences(params)`.
         banned: int64 ids that may not be chosen.
-        mask: (V,) true for the tokens that may be chosen.
+        mask: the tokens that may be chosen; None for all.
 
     Raises:
         ValueError: no token is left to choose from.
@@ -162,7 +163,7 @@ def filter_row(
     ids, values = logits.head()
     cut = cut_head(logits, ids, values, inverse, limits) or cut_row(logits, inverse, limits)
     kept = int(np.count_nonzero(cut.keeps(ids, values)))
-    has_tail = kept == len(ids) and not row.head_is_whole
+    has_tail = kept == len(ids) and not logits.head_is_whole
     return Filtered(logits, inverse, cut, ids[:kept], values[:kept], has_tail)
 
 

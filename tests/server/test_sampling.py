@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.rows import row_of
 
+from nextok_server import logits as logits_module
 from nextok_server import sampling
+from nextok_server.masks import Mask
 from nextok_server.sampling import Occurrences, SamplingParams, filter_row, sample, uniform
 
 VOCABULARY = 300
@@ -96,7 +99,7 @@ def situations(draw):
     """A row's logits, parameters, and everything else that a step may come with."""
     tokens = st.lists(st.integers(0, VOCABULARY - 1), max_size=8)
     generator = np.random.default_rng(draw(st.integers(0, 1000)))
-    mask = generator.random(VOCABULARY) < draw(st.sampled_from([0.03, 0.5]))
+    mask = generator.random(VOCABULARY) < draw(st.sampled_from([0.03, 0.3, 0.5, 0.95]))
     # A few of the tokens that matter most, besides any.
     values = draw(logits())
     likely = [int(i) for i in np.argsort(-values)[: draw(st.integers(0, 3))]]
@@ -107,6 +110,8 @@ def situations(draw):
         "generated": draw(tokens) + likely * 2,
         "banned": draw(st.sampled_from([[], [], [7, 7, 250], likely])),
         "mask": draw(st.sampled_from([None, None, mask])),
+        # From no mask's to every mask's tokens are sorted rather than looked up.
+        "sorted_pool": draw(st.sampled_from([0, 20, VOCABULARY])),
     }
 
 
@@ -115,9 +120,9 @@ def filtered_of(situation, k):
     row = row_of(situation["logits"], params, k)
     banned = np.array(situation["banned"], np.int64) if situation["banned"] else None
     occurrences = Occurrences.of(situation["prompt"], situation["generated"])
-    return row, filter_row(
-        row, params, occurrences=occurrences, banned=banned, mask=situation["mask"]
-    )
+    mask = situation["mask"] if situation["mask"] is None else Mask.of(situation["mask"])
+    with mock.patch.object(logits_module, "_SORTED_POOL", situation["sorted_pool"]):
+        return row, filter_row(row, params, occurrences=occurrences, banned=banned, mask=mask)
 
 
 def reference_of(situation, row):
@@ -227,6 +232,22 @@ def test_common_requests_never_pass_over_the_whole_row(params, monkeypatch):
         assert sample(row, params, filtered, position).prob > 0
 
 
+def assert_draws_follow(probs, filtered):
+    draws = 4000
+    counts = np.zeros(len(probs))
+    for position in range(draws):
+        counts[filtered.draw(uniform(99, position))] += 1
+    expected = probs * draws
+    assert (counts[expected == 0] == 0).all()
+    # Chi-square wants at least 5 expected in each bin: the rare tokens share one.
+    common = expected >= 5
+    observed = [*counts[common], counts[~common].sum()]
+    wanted = [*expected[common], expected[~common].sum()]
+    terms = [(o - w) ** 2 / w for o, w in zip(observed, wanted, strict=True) if w > 0]
+    degrees = len(terms) - 1
+    assert sum(terms) < degrees + 4 * math.sqrt(2 * degrees)
+
+
 @pytest.mark.parametrize("k", [4, 64])
 @pytest.mark.parametrize(
     "params",
@@ -241,19 +262,17 @@ def test_draws_follow_the_probabilities(params, k):
     values = np.random.default_rng(5).normal(0, 1.5, 100)
     row = row_of(values, params, k)
     filtered = filter_row(row, params)
-    draws = 4000
-    counts = np.zeros(100)
-    for position in range(draws):
-        counts[filtered.draw(uniform(99, position))] += 1
-    expected = Reference(row, params).probs * draws
-    assert (counts[expected == 0] == 0).all()
-    # Chi-square wants at least 5 expected in each bin: the rare tokens share one.
-    common = expected >= 5
-    observed = [*counts[common], counts[~common].sum()]
-    wanted = [*expected[common], expected[~common].sum()]
-    terms = [(o - w) ** 2 / w for o, w in zip(observed, wanted, strict=True) if w > 0]
-    degrees = len(terms) - 1
-    assert sum(terms) < degrees + 4 * math.sqrt(2 * degrees)
+    assert_draws_follow(Reference(row, params).probs, filtered)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.95])
+def test_masked_draws_follow_the_probabilities_of_what_is_left(share):
+    values = np.random.default_rng(6).normal(0, 2, VOCABULARY)
+    allowed = np.random.default_rng(7).random(VOCABULARY) < share
+    params = SamplingParams(temperature=0.9)
+    row = row_of(values, params, 16)
+    filtered = filter_row(row, params, mask=Mask.of(allowed))
+    assert_draws_follow(Reference(row, params, mask=allowed).probs, filtered)
 
 
 def test_a_draw_depends_on_seed_position_and_stream_alone():
