@@ -15,6 +15,16 @@ settings.register_profile("nextok", deadline=None)
 settings.load_profile("nextok")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--soak",
+        type=float,
+        default=0.0,
+        metavar="MINUTES",
+        help="the long forms of the tests of reliability; the mix of requests takes what is left",
+    )
+
+
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of 2 layers with GPT-2's vocabulary and a context of 128.

@@ -8,8 +8,40 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support.checkpoints import export_artifact, make_checkpoint
+from support.figures import Figures
 
+_FIGURES = pytest.StashKey[Figures]()
 Start = Callable[..., tuple["subprocess.Popen[str]", str]]
+
+
+@pytest.fixture(scope="session")
+def figures(pytestconfig: pytest.Config) -> Figures:
+    """What the tests of reliability measure; `figures.minutes` is 0 in their short forms."""
+    return pytestconfig.stash.setdefault(_FIGURES, Figures(pytestconfig.getoption("--soak")))
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Prints the figures, and writes them down."""
+    if (found := config.stash.get(_FIGURES, None)) is None:
+        return
+    terminalreporter.section("reliability, test by test")
+    for line in found.lines():
+        terminalreporter.write_line(line)
+    found.write()
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A model of one layer and 1024 tokens, many of them single bytes, at each precision."""
+    folder = tmp_path_factory.mktemp("small")
+    checkpoint = make_checkpoint(folder / "checkpoint", layers=1, width=256, vocabulary=1024)
+    return {
+        precision: export_artifact(checkpoint, folder / precision, precision)
+        for precision in ("fp32", "int8", "int4")
+    }
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import struct
 from contextlib import AsyncExitStack
 
 import pytest
-from support.checkpoints import export_artifact, make_checkpoint
 from support.cut import cutting
 
 from nextok import ArtifactChanged, AsyncClient, Client
@@ -34,17 +33,6 @@ PROMPTS = [
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch):
     monkeypatch.setattr("nextok.attempts.FIRST_PAUSE_SECONDS", 0.001)
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    """A model of one layer and 1024 tokens, many of them single bytes, at two precisions."""
-    folder = tmp_path_factory.mktemp("small")
-    checkpoint = make_checkpoint(folder / "checkpoint", layers=1, width=256, vocabulary=1024)
-    return {
-        precision: export_artifact(checkpoint, folder / precision, precision)
-        for precision in ("fp32", "int8", "int4")
-    }
 
 
 def options(number):

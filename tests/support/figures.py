@@ -1,0 +1,48 @@
+"""What the tests of reliability measured: a line each, and a file with all of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parents[2] / "build" / "reliability.json"
+
+
+class Figures:
+    """Collects the figures of a run.
+
+    Args:
+        minutes: Of the long form; 0 for the short one.
+    """
+
+    def __init__(self, minutes: float) -> None:
+        self.minutes = minutes
+        self._found: dict[tuple[int, str], dict[str, Any]] = {}
+
+    def add(self, number: int, text: str, **values: float | str) -> None:
+        """Takes a figure in.
+
+        Args:
+            number: Of the test, from 1 to 15.
+            text: The figure and its bound, for people.
+            values: The same for programs.
+        """
+        self._found[number, text] = {"test": number, "text": text, **values}
+
+    def lines(self) -> list[str]:
+        """The figures in the order of the tests."""
+        return [f"{number:2} {text}" for number, text in sorted(self._found)]
+
+    def write(self) -> None:
+        """Writes all of them to build/reliability.json."""
+        RESULTS.parent.mkdir(exist_ok=True)
+        machine = f"{platform.machine()}, {os.cpu_count()} processors, Python "
+        content = {
+            "form": f"long, {self.minutes:g} minutes" if self.minutes else "short",
+            "machine": machine + platform.python_version(),
+            "figures": [self._found[key] for key in sorted(self._found)],
+        }
+        RESULTS.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
