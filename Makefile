@@ -7,6 +7,10 @@ READY := $(VENV)/.ready
 BENCH := bench/.venv/bin/python
 LM_EVAL := build/lm-eval/bin
 RAY := build/ray/bin
+# The contract as it was released last: what was promised then has to hold (docs/wire.md).
+RELEASED := released-0.1.0.binpb
+# The example for Node is tested where there is npm.
+NODE := $(if $(shell command -v npm),examples/node/node_modules)
 
 .PHONY: install generate demo test test-lm-eval ray test-ray lint bench bench-quick bench-plots pictures constraints clean
 
@@ -27,7 +31,11 @@ generate: $(READY) ## The stubs in client/nextok/v1, from protos.
 demo: $(READY) ## The whole path on the bundled checkpoint: export, serve, the notebook's steps.
 	$(BIN)/nextok demo
 
-test: $(READY) ## Every test.
+examples/node/node_modules: examples/node/package-lock.json
+	cd examples/node && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	touch $@
+
+test: $(READY) $(NODE) ## Every test.
 	$(BIN)/python -m pytest
 
 test-lm-eval: ## nextok beside the hf model of lm-evaluation-harness, in an environment of its own.
@@ -52,7 +60,8 @@ lint: $(READY) ## Style, types, and the wire contract.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf format --diff --exit-code
+	cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf format --diff --exit-code && \
+	  ../$(BIN)/buf breaking --against $(RELEASED)
 
 $(BENCH):
 	$(PYTHON) -m venv bench/.venv
