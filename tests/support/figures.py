@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ class Figures:
 
     def __init__(self, minutes: float) -> None:
         self.minutes = minutes
+        self._began = time.monotonic()
         self._found: dict[tuple[int, str], dict[str, Any]] = {}
 
     def add(self, number: int, text: str, **values: float | str) -> None:
@@ -31,6 +33,11 @@ class Figures:
             values: The same for programs.
         """
         self._found[number, text] = {"test": number, "text": text, **values}
+
+    @property
+    def passed(self) -> float:
+        """Seconds since the run began."""
+        return time.monotonic() - self._began
 
     def lines(self) -> list[str]:
         """The figures in the order of the tests."""

@@ -12,6 +12,7 @@ from support.checkpoints import export_artifact, make_checkpoint
 from support.figures import Figures
 
 _FIGURES = pytest.StashKey[Figures]()
+FAULTY_SERVER = str(Path(__file__).parents[1] / "support" / "faulty_server.py")
 Start = Callable[..., tuple["subprocess.Popen[str]", str]]
 
 
@@ -19,6 +20,12 @@ Start = Callable[..., tuple["subprocess.Popen[str]", str]]
 def figures(pytestconfig: pytest.Config) -> Figures:
     """What the tests of reliability measure; `figures.minutes` is 0 in their short forms."""
     return pytestconfig.stash.setdefault(_FIGURES, Figures(pytestconfig.getoption("--soak")))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In the long form the mix comes last, and takes the time that is left."""
+    if config.getoption("--soak"):
+        items.sort(key=lambda item: item.path.name == "test_soak.py")
 
 
 def pytest_terminal_summary(
@@ -49,11 +56,18 @@ def start(artifacts: dict[str, Path]) -> Iterator[Start]:
     """Starts a server with some flags; returns the process and its address."""
     processes = []
 
-    def run(*flags: str, artifact: Path = artifacts["fp32"]) -> tuple[subprocess.Popen[str], str]:
+    def run(
+        *flags: str,
+        artifact: Path = artifacts["fp32"],
+        fault: str | None = None,
+    ) -> tuple[subprocess.Popen[str], str]:
+        program = ["-m", "nextok_server"] if fault is None else [FAULTY_SERVER, fault]
         process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "nextok_server", str(artifact)),
-                *("--listen", "127.0.0.1:0"),
+                *(sys.executable, *program, str(artifact)),
+                *("--listen", "127.0.0.1:0", "--no-spinning"),
+                # Nobody reads the log of a server with thousands of requests.
+                *("--log-level", "warning"),
                 *flags,
             ],
             stdout=subprocess.PIPE,

@@ -1,0 +1,86 @@
+"""nextok-server with a fault of our making, to show that a test would find it.
+
+python faulty_server.py FAULT ARTIFACT [flags]
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import time
+
+from nextok_server import __main__ as program
+from nextok_server.completion import Completion
+from nextok_server.engine import Engine
+from nextok_server.runner import Runner
+
+_LEAK_BYTES = 64 << 10
+
+
+def flipped_bit() -> None:
+    """Every hundredth message has one wrong bit."""
+    real, count = Completion.reply, itertools.count(1)
+
+    def reply(self, events):
+        message = real(self, events)
+        if message.steps and next(count) % 100 == 0:
+            # The float above or below: its last bit, at most.
+            message.steps[0].logprob *= 1 + 2.0**-23
+        return message
+
+    Completion.reply = reply
+
+
+def leak() -> None:
+    """Something is kept of every stream that is given up."""
+    real, kept = Runner.cancel, []
+
+    def cancel(self, stream):
+        kept.append(bytearray(_LEAK_BYTES))
+        real(self, stream)
+
+    Runner.cancel = cancel
+
+
+def lost_slot() -> None:
+    """The first stream that is given up while it runs keeps its slot."""
+    real = Engine.cancel
+    lost = []
+
+    def cancel(self, sequence):
+        if sequence.slot >= 0 and not lost:
+            lost.append(sequence)
+            sequence.read = -1_000_000  # paused for ever
+            return
+        real(self, sequence)
+
+    Engine.cancel = cancel
+
+
+def wedged() -> None:
+    """The engine stops in the middle of a step, for good."""
+    real, count = Engine.step, itertools.count(1)
+
+    def step(self):
+        while next(count) > 5:
+            time.sleep(3600)
+        return real(self)
+
+    Engine.step = step
+
+
+def slow_refusals() -> None:
+    """Admission takes a while where the queue is full."""
+    real = Runner.admit
+
+    def admit(self):
+        if len(self) >= self._limit:
+            time.sleep(0.02)
+        return real(self)
+
+    Runner.admit = admit
+
+
+if __name__ == "__main__":
+    globals()[sys.argv.pop(1)]()
+    program.main()

@@ -1,0 +1,49 @@
+"""A server's process, seen from outside: its memory, and whether all of its places are free."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import grpc
+from support.serving import generate_request
+
+
+def resident(pid: int) -> int:
+    """Bytes of memory that a process has."""
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError(f"process {pid} has no memory")
+
+
+async def free_slots(stub: Any, slots: int, waiting: int = 0) -> int:
+    """How many slots are free, of those that there should be; the server does nothing else.
+
+    As many streams start as there are places, and all have to be let in. A stream without a slot
+    gets its first step only after another one's last.
+    """
+    events: list[str] = []
+
+    async def read(number: int) -> None:
+        request = generate_request([number + 1], max_tokens=120, ignore_eos=True)
+        async for message in stub.Generate(request):
+            if message.steps and message.steps[0].index == 0:
+                events.append("first")
+            if message.HasField("finish"):
+                events.append("last")
+
+    async with asyncio.timeout(120):
+        while True:
+            try:
+                await asyncio.gather(*(read(number) for number in range(slots + waiting)))
+                break
+            except grpc.aio.AioRpcError as error:
+                # The server has not heard yet of the last stream that was given up before.
+                if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+                    raise
+                await asyncio.sleep(0.1)
+                events.clear()
+    assert len(events) == 2 * (slots + waiting)
+    return events.index("last")

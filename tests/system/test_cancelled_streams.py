@@ -1,0 +1,90 @@
+"""Reliability 3, second part: thousands of streams that are given up leave nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import pytest
+from support.processes import free_slots, resident
+from support.serving import generate_request
+
+from nextok.v1 import text_generation_pb2_grpc as pb_grpc
+
+SLOTS, QUEUE = 16, 80
+AT_ONCE = 48
+STREAMS = 20_000
+# The first ones make threads' arenas, gRPC's pools, and the caches of the interpreter.
+WARM_UP = 4000
+MOST_GROWTH = 4 << 20
+SEED = 3
+
+
+@dataclass(frozen=True)
+class Left:
+    """What cancelled streams left behind: bytes, and slots that are not free."""
+
+    growth: int
+    lost_slots: int
+
+
+async def give_up(stub: Any, streams: int, dice: random.Random) -> None:
+    """Starts streams and cancels them: in the queue, in their prompt, while they decode."""
+    started = itertools.count()
+
+    async def one_after_another() -> None:
+        while next(started) < streams:
+            prompt = [dice.randrange(1000) for _ in range(dice.choice([1, 10, 70]))]
+            call = stub.Generate(generate_request(prompt, ignore_eos=True))
+            for _ in range(dice.choice([0, 1, 1, 2])):
+                await call.read()
+            call.cancel()
+
+    await asyncio.gather(*(one_after_another() for _ in range(AT_ONCE)))
+
+
+async def leave_behind(process: Any, address: str, streams: int, warm_up: int) -> Left:
+    dice = random.Random(SEED)
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = pb_grpc.TextGenerationServiceStub(channel)
+        await give_up(stub, warm_up, dice)
+        await free_slots(stub, SLOTS, QUEUE)
+        before = resident(process.pid)
+        await give_up(stub, streams, dice)
+        free = await free_slots(stub, SLOTS, QUEUE)
+        return Left(resident(process.pid) - before, SLOTS - free)
+
+
+@pytest.fixture
+def flags():
+    return ("--slots", str(SLOTS), "--max-queue", str(QUEUE))
+
+
+async def test_cancelled_streams_leave_no_memory_and_all_slots(start, small, figures, flags):
+    process, address = start(*flags, artifact=small["fp32"])
+    streams = STREAMS * 10 if figures.minutes else STREAMS
+    left = await leave_behind(process, address, streams, WARM_UP)
+    figures.add(
+        3,
+        f"{streams} cancelled streams: {left.growth / 2**20:.2f} MB of growth (bound: 4), "
+        f"{left.lost_slots} slots lost (bound: 0)",
+        streams=streams,
+        growth_bytes=left.growth,
+        lost_slots=left.lost_slots,
+    )
+    assert left.growth < MOST_GROWTH
+    assert left.lost_slots == 0
+
+
+async def test_the_check_finds_memory_that_is_kept(start, small, flags):
+    process, address = start(*flags, artifact=small["fp32"], fault="leak")
+    assert (await leave_behind(process, address, 200, 50)).growth > MOST_GROWTH
+
+
+async def test_the_check_finds_a_slot_that_is_lost(start, small, flags):
+    process, address = start(*flags, artifact=small["fp32"], fault="lost_slot")
+    assert (await leave_behind(process, address, 100, 0)).lost_slots == 1
