@@ -16,7 +16,11 @@ PARTS = {
     "nextok_server": ROOT / "server" / "nextok_server",
     "nextok_export": ROOT / "export" / "nextok_export",
 }
-DOORS = {"onnxruntime": {"model.py"}, "tokenizers": {"tokenizer.py"}}
+DOORS = {
+    "onnxruntime": {"model.py"},
+    "tokenizers": {"tokenizer.py"},
+    "prometheus_client": {"metrics.py"},
+}
 
 
 def imports_of(file: Path) -> set[str]:

@@ -55,11 +55,13 @@ async def _serve(settings: config.Config) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     app = await create_server(settings)
-    host = settings.listen.rpartition(":")[0]
-    print(f"nextok: listening on {host}:{app.port}", flush=True)
-    if app.health_port is not None and settings.health_listen is not None:
-        host = settings.health_listen.rpartition(":")[0]
-        print(f"nextok: health on {host}:{app.health_port}", flush=True)
+    for what, address, port in (
+        ("listening", settings.listen, app.port),
+        ("health", settings.health_listen, app.health_port),
+        ("metrics", settings.metrics_listen, app.metrics_port),
+    ):
+        if address is not None:
+            print(f"nextok: {what} on {address.rpartition(':')[0]}:{port}", flush=True)
     await stop.wait()
     await app.stop(settings.drain_seconds)
 

@@ -13,12 +13,11 @@ from typing import Any
 import grpc
 import structlog
 
-from nextok_server import errors, wire
+from nextok_server import errors
 from nextok_server.handlers import Behaviour, Context, Continuation, Handler, replaced, wrapped
 from nextok_server.reloading import Reloading
 from nextok_server.tokens_file import Entry, find
 
-_log = structlog.get_logger(__name__)
 _BEARER = "bearer "
 
 SERVICE = "/nextok.v1.TextGenerationService/"
@@ -34,6 +33,7 @@ _SCOPE_OF = {
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": "model",
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": "model",
 }
+METHODS = frozenset(_SCOPE_OF)
 
 # Who makes the call that is being handled: a name, or the host that it comes from.
 caller: ContextVar[str] = ContextVar("caller", default="")
@@ -66,7 +66,7 @@ class Access(grpc.aio.ServerInterceptor):
             try:
                 name = self._check(self._tokens.current(), details)
             except errors.ServerError as error:
-                return replaced(handler, _refusing(error, details.method))
+                return replaced(handler, _refusing(error))
         if handler is None or not details.method.startswith(SERVICE):
             return handler
         return wrapped(handler, lambda behaviour: _named(behaviour, name))
@@ -99,11 +99,9 @@ class Access(grpc.aio.ServerInterceptor):
         return entry.name
 
 
-def _refusing(error: errors.ServerError, method: str) -> Behaviour:
-    async def refuse(_request: Any, context: Context) -> None:
-        request_id = wire.begin(context)
-        _log.warning("denied", rpc=method, request_id=request_id, reason=str(error))
-        await wire.abort(context, error)
+def _refusing(error: errors.ServerError) -> Behaviour:
+    async def refuse(_request: Any, _context: Context) -> None:
+        raise error
 
     return refuse
 

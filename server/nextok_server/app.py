@@ -1,4 +1,4 @@
-"""A service that listens: its ports, its health, its graceful stop.
+"""A service that listens: its ports, its health, its metrics, its graceful stop.
 
 Knows: gRPC's server, health, the order of stopping. Does not know: what the service is made of.
 """
@@ -6,22 +6,25 @@ Knows: gRPC's server, health, the order of stopping. Does not know: what the ser
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
-import grpc
 import structlog
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from nextok_server.assembly import assemble
-from nextok_server.config import Config, ConfigError
+from nextok_server.assembly import Serving, assemble
+from nextok_server.config import Config
+from nextok_server.health import SERVICE_NAME as HEALTH
+from nextok_server.health import Health, Hindrance
+from nextok_server.metrics import Exposition, Load, MetricsServer
 from nextok_server.runner import Runner
 from nextok_server.service import SERVICE, method_handlers
-from nextok_server.transport import add_port, listen, make_server
+from nextok_server.transport import add_port, health_only, make_server
+from nextok_server.watchdog import Watchdog
 
 _log = structlog.get_logger(__name__)
-
-_SERVING = health_pb2.HealthCheckResponse.SERVING
-_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+# That calls get after all that was to be waited for.
+_STOP_SECONDS = 1.0
 
 
 class App:
@@ -30,21 +33,20 @@ class App:
     Attributes:
         port: Where it listens.
         health_port: Where it listens for health alone, if anywhere.
+        metrics_port: Where it tells its metrics, if anywhere.
     """
 
     def __init__(
         self,
-        servers: list[grpc.aio.Server],
-        port: int,
-        health_port: int | None,
-        health_: _Health,
+        ports: tuple[int, int | None, int | None],
+        health: Health,
         runner: Runner,
+        cleanup: contextlib.AsyncExitStack,
     ) -> None:
-        self.port = port
-        self.health_port = health_port
-        self._servers = servers
-        self._health = health_
+        self.port, self.health_port, self.metrics_port = ports
+        self._health = health
         self._runner = runner
+        self._cleanup = cleanup
 
     async def stop(self, drain_seconds: float) -> None:
         """Says that it is going, finishes what is running, and ends.
@@ -52,26 +54,10 @@ class App:
         The order matters: health first, so that nobody new comes; then the streams; the
         transport last, since it would cut them.
         """
-        await self._health.set(_NOT_SERVING)
+        self._health.hinder(Hindrance.DRAINING)
         await self._runner.drain(drain_seconds)
         await self._runner.stop()
-        for server in self._servers:
-            await server.stop(grace=1.0)
-
-    async def wait(self) -> None:
-        """Until the server has stopped."""
-        await self._servers[0].wait_for_termination()
-
-
-class _Health:
-    """grpc.health.v1 for the whole server and for the service."""
-
-    def __init__(self) -> None:
-        self.servicer = health.aio.HealthServicer()
-
-    async def set(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
-        for name in ("", SERVICE):
-            await self.servicer.set(name, status)
+        await self._cleanup.aclose()
 
 
 async def create_server(config: Config) -> App:
@@ -82,47 +68,74 @@ async def create_server(config: Config) -> App:
         OSError: An address cannot be listened on.
         ConfigError: A file of TLS's or of tokens cannot be used.
     """
-    health_ = _Health()
-    await health_.set(_NOT_SERVING)
-    loop = asyncio.get_running_loop()
-    background: set[asyncio.Task[None]] = set()
-
-    def on_death() -> None:
-        task = loop.create_task(health_.set(_NOT_SERVING))
-        background.add(task)
-        task.add_done_callback(background.discard)
-
-    serving = await assemble(config, on_death)
-    try:
-        server = make_server(config, serving.vocabulary_size)
+    health = Health(SERVICE)
+    serving = await assemble(config, lambda: health.hinder(Hindrance.ENGINE_DEAD))
+    async with contextlib.AsyncExitStack() as cleanup:
+        cleanup.push_async_callback(serving.runner.stop)
+        server = make_server(config, serving.model_info.vocabulary_size, serving.tally)
         server.add_generic_rpc_handlers((method_handlers(serving.service),))
-        health_pb2_grpc.add_HealthServicer_to_server(health_.servicer, server)
+        health_pb2_grpc.add_HealthServicer_to_server(health, server)
         if config.reflection:
-            names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            names = (SERVICE, HEALTH, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, server)
         port = add_port(server, config)
-        health_server, health_port = _health_only(config, health_)
-    except (OSError, ConfigError):
-        await serving.runner.stop()
-        raise
-    servers = [server] if health_server is None else [server, health_server]
-    for one in servers:
-        await one.start()
-    await health_.set(_SERVING)
-    _log.info("ready", model=serving.model_name, precision=serving.precision, port=port)
-    return App(servers, port, health_port, health_, serving.runner)
+        health_server, health_port = health_only(config, health)
+        metrics_port = _tell_metrics(config, serving, health, cleanup)
+        for one in filter(None, (server, health_server)):
+            await one.start()
+            cleanup.push_async_callback(one.stop, _STOP_SECONDS)
+        cleanup.callback(health.close)
+        _watch(config, serving, health, cleanup)
+        health.clear(Hindrance.LOADING)
+        model = serving.model_info
+        _log.info("ready", model=model.name, precision=model.precision, port=port)
+        return App((port, health_port, metrics_port), health, serving.runner, cleanup.pop_all())
 
 
-def _health_only(config: Config, health_: _Health) -> tuple[grpc.aio.Server | None, int | None]:
-    """A server that tells of health and nothing else, and its port, if there is to be one."""
-    if config.health_listen is None:
-        return None, None
-    options = (
-        ("grpc.so_reuseport", 0),
-        ("grpc.max_receive_message_length", 1024),
-        ("grpc.max_concurrent_streams", config.max_streams_per_connection),
-        ("grpc.max_allowed_incoming_connections", config.max_connections),
+def _watch(
+    config: Config, serving: Serving, health: Health, cleanup: contextlib.AsyncExitStack
+) -> None:
+    """Has the watchdog look after the engine, until the server stops."""
+
+    def on_change(stuck: bool) -> None:
+        if stuck:
+            serving.tally.stalls += 1
+            health.hinder(Hindrance.ENGINE_STUCK)
+        else:
+            health.clear(Hindrance.ENGINE_STUCK)
+
+    watchdog = Watchdog(serving.runner, config.watchdog_seconds, on_change)
+    task = asyncio.create_task(watchdog.watch())
+    cleanup.callback(task.cancel)
+
+
+def _tell_metrics(
+    config: Config, serving: Serving, health: Health, cleanup: contextlib.AsyncExitStack
+) -> int | None:
+    """Serves metrics, if they are asked for; returns the port."""
+    if config.metrics_listen is None:
+        return None
+    model, scheduler = serving.model_info, serving.scheduler
+    places = model.limits.slots * model.context_length
+
+    def load() -> Load:
+        return Load(
+            running=scheduler.running,
+            waiting=scheduler.waiting,
+            cache_usage=scheduler.held_tokens / places,
+            serving=health.is_serving,
+        )
+
+    about = {
+        "version": model.server_version,
+        "onnxruntime_version": model.onnxruntime_version,
+        "precision": model.precision,
+        "artifact_sha256": model.artifact_sha256,
+        "slots": str(model.limits.slots),
+        "threads": str(model.threads),
+    }
+    server = MetricsServer(
+        config.metrics_listen, Exposition(serving.tally, load, model.name, about)
     )
-    server = grpc.aio.server(options=options)
-    health_pb2_grpc.add_HealthServicer_to_server(health_.servicer, server)
-    return server, listen(server, config.health_listen)
+    cleanup.push_async_callback(asyncio.to_thread, server.close)
+    return server.port

@@ -12,20 +12,15 @@ from importlib.metadata import version
 
 from nextok.v1 import text_generation_pb2 as pb
 from nextok_server import replies
-from nextok_server.artifact import Artifact, load_artifact
-from nextok_server.calls import OneCall, SeparateCalls
+from nextok_server.artifact import Artifact
 from nextok_server.config import Config
-from nextok_server.engine import Engine
-from nextok_server.kv_cache import KVCache
-from nextok_server.model import Model
+from nextok_server.loading import load
 from nextok_server.pacing import Pacing
 from nextok_server.requests import Limits
 from nextok_server.runner import Runner
 from nextok_server.scheduler import Scheduler
 from nextok_server.service import Service
-from nextok_server.tokenizer import Tokenizer
-
-_MEBIBYTE = 1 << 20
+from nextok_server.tally import Tally
 
 
 @dataclass(frozen=True)
@@ -35,16 +30,16 @@ class Serving:
     Attributes:
         service: The rpc methods.
         runner: The engine's thread; whoever stops serving drains and stops it.
-        model_name: As the export was given it.
-        precision: fp32, int8 or int4.
-        vocabulary_size: Tokens.
+        scheduler: Knows what runs and what waits.
+        tally: Counts what is done.
+        model_info: What is served.
     """
 
     service: Service
     runner: Runner
-    model_name: str
-    precision: str
-    vocabulary_size: int
+    scheduler: Scheduler
+    tally: Tally
+    model_info: pb.GetModelResponse
 
 
 async def assemble(config: Config, on_death: Callable[[], None]) -> Serving:
@@ -57,44 +52,29 @@ async def assemble(config: Config, on_death: Callable[[], None]) -> Serving:
     Raises:
         ArtifactError: The artifact cannot be served.
     """
-    artifact = await asyncio.to_thread(load_artifact, config.artifact)
-    tokenizer = await asyncio.to_thread(Tokenizer.from_file, artifact.tokenizer_path)
-    calls = (SeparateCalls if artifact.kernels is None else OneCall)(
-        config.prefill_chunk, config.slots
-    )
-    model = await asyncio.to_thread(
-        Model,
-        artifact,
-        slots=config.slots,
-        chunk=config.prefill_chunk,
-        tokens=calls.most_tokens,
-        threads=config.threads,
-        spinning=config.spinning,
-    )
-    retained_tokens = config.retained_mb * _MEBIBYTE // model.cache.token_bytes
-    cache = KVCache(config.slots, model.cache, retained_tokens)
-    scheduler = Scheduler(cache, calls, config.prefill_chunk, reuse=config.prefix_reuse)
+    loaded = await asyncio.to_thread(load, config)
+    engine = loaded.engine
     runner = Runner(
-        Engine(model, scheduler),
+        engine,
         Pacing(config.message_interval),
         slots=config.slots,
         max_queue=config.max_queue,
         on_death=on_death,
     )
-    limits = _limits(config, artifact)
+    limits = _limits(config, loaded.artifact)
+    model_info = _model_info(config, loaded.artifact, limits, loaded.runtime_version)
     service = Service(
-        model_info=_model_info(config, artifact, limits, model.runtime_version),
-        eos_token_ids=artifact.eos_token_ids,
+        model_info=model_info,
+        eos_token_ids=loaded.artifact.eos_token_ids,
         limits=limits,
-        tokenizer=tokenizer,
+        tokenizer=loaded.tokenizer,
         runner=runner,
+        tally=engine.tally,
         drafts=config.drafts,
         stream_window=config.stream_window,
         write_timeout=config.write_timeout,
     )
-    return Serving(
-        service, runner, artifact.model_name, artifact.precision, artifact.vocabulary_size
-    )
+    return Serving(service, runner, engine.scheduler, engine.tally, model_info)
 
 
 def _limits(config: Config, artifact: Artifact) -> Limits:

@@ -28,6 +28,10 @@ class Completion:
 
     Steps that the client already has (`Request.forced`) go through the text and the digest
     but are not sent.
+
+    Attributes:
+        finished: Whether it has ended.
+        reason: Why it has: stop, length or context.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class Completion:
         self._first_at = self._last_at = 0.0
         self._drafted = self._accepted = 0
         self.finished = False
+        self.reason = ""
 
     @property
     def tokens(self) -> int:
@@ -81,6 +86,8 @@ class Completion:
         if step.finish is not None or stop is not None:
             self.finished = True
             response.finish.CopyFrom(self._finish(step, stop))
+            reason = types.FinishReason.Name(response.finish.finish_reason)
+            self.reason = reason.removeprefix("FINISH_REASON_").lower()
 
     def _push(self, step: Step) -> tuple[str, str | None]:
         """The text that a step releases, and the stop string that it completes."""

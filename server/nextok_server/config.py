@@ -104,6 +104,14 @@ class Config(BaseSettings):
     health_listen: Annotated[str, AfterValidator(_address)] | None = Field(
         None, description="HOST:PORT that answers for health only, without TLS and tokens."
     )
+    metrics_listen: Annotated[str, AfterValidator(_address)] | None = Field(
+        None, description="HOST:PORT that tells Prometheus's metrics, over HTTP."
+    )
+    metrics_in_clear: bool = Field(
+        False,
+        description="Whether metrics may be told on other than loopback addresses, where anyone "
+        "who reaches the port can read them.",
+    )
     max_streams_per_caller: int = Field(
         0, ge=0, description="Requests that one caller may have at the same time; 0: any number."
     )
@@ -156,6 +164,12 @@ class Config(BaseSettings):
     drain_seconds: float = Field(
         30.0, ge=0, description="Seconds that running streams get to finish when stopping."
     )
+    watchdog_seconds: float = Field(
+        30.0,
+        gt=0,
+        le=1e6,
+        description="Seconds that a step may take before health says NOT_SERVING.",
+    )
     reflection: bool = Field(False, description="Whether to serve gRPC reflection.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least level of what is logged."
@@ -174,6 +188,8 @@ class Config(BaseSettings):
             tokens=self.tokens_file is not None,
             insecure=self.insecure,
         )
+        if self.metrics_listen is not None and not self.metrics_in_clear:
+            exposure.check_metrics(self.metrics_listen)
         return self
 
     @classmethod

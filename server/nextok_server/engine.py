@@ -13,16 +13,22 @@ from nextok_server.reading import read_chunk, wanted_columns
 from nextok_server.sampling import SamplingParams, inverse_temperature
 from nextok_server.scheduler import Scheduler
 from nextok_server.sequence import Event, Sequence
+from nextok_server.tally import Tally
 from nextok_server.work import Work
 
 Events = list[tuple[Sequence, list[Event]]]
 
 
 class Engine:
-    """Runs sequences through the model. Everything here happens on one thread."""
+    """Runs sequences through the model. Everything here happens on one thread.
+
+    Attributes:
+        tally: Counts what is done.
+    """
 
     def __init__(self, model: Model, scheduler: Scheduler) -> None:
         self.scheduler = scheduler
+        self.tally = Tally()
         self._model = model
 
     @property
@@ -48,19 +54,24 @@ class Engine:
             What became known, by sequence; empty where there was nothing to do. A sequence
             whose last event has a finish reason holds no slot any more.
         """
+        began = time.monotonic()
         events: Events = []
+        tokens = 0
         for works in self.scheduler.plan():
+            tokens += sum(work.size for work in works)
             events.extend(self._compute(works))
         for sequence, produced in events:
             sequence.produced += len(produced)
             if sequence.finished:
                 self.scheduler.remove(sequence)
+        if events:
+            self.tally.note_step(events, tokens, len(events), time.monotonic() - began)
         return events
 
     def _compute(self, works: list[Work]) -> Events:
         """Makes one call of the model, and reads what it tells of each sequence."""
         for work in works:
-            _mark_started(work.sequence)
+            self._mark_started(work.sequence)
         chunks = [_chunk(work) for work in works]
         params = [work.sequence.request.sampling for work in works]
         outputs = self._model.forward(
@@ -73,12 +84,38 @@ class Engine:
         row = 0
         for work, chunk in zip(works, chunks, strict=True):
             if work.draft:
-                events.append((work.sequence, _read_draft(work, outputs, row)))
+                events.append((work.sequence, self._read_draft(work, outputs, row)))
             else:
                 self.scheduler.note_computed(work)
                 events.append((work.sequence, read_chunk(work.sequence, chunk, outputs, row)))
             row += len(chunk.wanted)
         return events
+
+    def _read_draft(self, work: Work, outputs: Distributions, row: int) -> list[Event]:
+        """The steps up to the first token that was drafted wrong; their rows begin at `row`.
+
+        Each token is chosen as it would be one at a time. What the cache holds behind the last one
+        that was right is written over by the next pass.
+        """
+        sequence, drafter = work.sequence, work.sequence.drafter
+        assert drafter is not None
+        accepted = sequence.accepted
+        sequence.drafted += len(work.draft)
+        events: list[Event] = []
+        for token in (*work.draft, None):
+            sequence.computed += 1
+            events.append(advance(sequence, outputs, row + len(events), token))
+            if sequence.finished or sequence.tokens[-1] != token:
+                break
+        drafter.settle(len(work.draft), sequence.accepted - accepted)
+        self.tally.drafted += len(work.draft)
+        self.tally.accepted += sequence.accepted - accepted
+        return events
+
+    def _mark_started(self, sequence: Sequence) -> None:
+        if not sequence.started_at:
+            sequence.started_at = time.monotonic()
+            self.tally.note_started(sequence)
 
 
 def _chunk(work: Work) -> Chunk:
@@ -88,31 +125,6 @@ def _chunk(work: Work) -> Chunk:
     is_decoded = work.length == 1
     wanted = range(work.size) if is_decoded else wanted_columns(sequence.request, start, work.size)
     return Chunk(sequence.slot, start, tokens, wanted)
-
-
-def _read_draft(work: Work, outputs: Distributions, row: int) -> list[Event]:
-    """The steps up to the first token that was drafted wrong, whose distributions begin at `row`.
-
-    Each token is chosen as it would be one at a time. What the cache holds behind the last one
-    that was right is written over by the next pass.
-    """
-    sequence, drafter = work.sequence, work.sequence.drafter
-    assert drafter is not None
-    accepted = sequence.accepted
-    sequence.drafted += len(work.draft)
-    events: list[Event] = []
-    for token in (*work.draft, None):
-        sequence.computed += 1
-        events.append(advance(sequence, outputs, row + len(events), token))
-        if sequence.finished or sequence.tokens[-1] != token:
-            break
-    drafter.settle(len(work.draft), sequence.accepted - accepted)
-    return events
-
-
-def _mark_started(sequence: Sequence) -> None:
-    if not sequence.started_at:
-        sequence.started_at = time.monotonic()
 
 
 def _needs_logit_max(params: SamplingParams) -> bool:

@@ -50,6 +50,20 @@ def check(
         )
 
 
+def check_metrics(listen: str) -> None:
+    """Refuses to tell metrics to others by mistake.
+
+    Raises:
+        ValueError: Says why, and what to do.
+    """
+    if not is_loopback(listen.rpartition(":")[0]):
+        raise ValueError(
+            f"refusing to tell metrics on {listen}, which is not a loopback address: there is no "
+            "TLS and no authentication, so anyone who reaches the port could read them\n"
+            "listen on 127.0.0.1, or say --metrics-in-clear"
+        )
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach a host. Names other than localhost are not trusted."""
     if host == "localhost":

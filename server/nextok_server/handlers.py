@@ -27,9 +27,16 @@ _SHAPES: dict[tuple[bool, bool], tuple[str, Callable[..., Handler]]] = {
 
 def wrapped(handler: Handler, wrap: Callable[[Behaviour], Behaviour]) -> Handler:
     """The same handler with another behaviour around its own, which is a coroutine."""
-    name, make = _SHAPES[bool(handler.request_streaming), bool(handler.response_streaming)]
-    behaviour = wrap(getattr(handler, name))
+    _, make = _SHAPES[bool(handler.request_streaming), bool(handler.response_streaming)]
+    behaviour = wrap(behaviour_of(handler))
     return make(behaviour, handler.request_deserializer, handler.response_serializer)
+
+
+def behaviour_of(handler: Handler) -> Behaviour:
+    """What a handler does."""
+    name, _ = _SHAPES[bool(handler.request_streaming), bool(handler.response_streaming)]
+    behaviour: Behaviour = getattr(handler, name)
+    return behaviour
 
 
 def replaced(handler: Handler | None, behaviour: Behaviour) -> Handler:

@@ -11,13 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
-import structlog
 
-from nextok_server import access, errors, wire
+from nextok_server import access, errors
 from nextok_server.handlers import Behaviour, Context, Continuation, Handler, wrapped
 from nextok_server.spending import spending
 
-_log = structlog.get_logger(__name__)
 # The rpcs that compute; the others cost next to nothing.
 _COMPUTING = frozenset(access.SERVICE + rpc for rpc in ("Generate", "Score", "Explore", "Interact"))
 # What a caller waits for is a request of its own to end, and nobody knows when it will.
@@ -45,14 +43,14 @@ class Quotas(grpc.aio.ServerInterceptor):
     with any left may start one, and what it takes beyond is waited for afterwards.
 
     Args:
-        requests: At the same time, of one caller.
+        requests: At the same time, of one caller; infinity: any number.
         tokens_per_minute: Of one caller; also how many may be saved up. 0: any number.
         clock: Seconds.
     """
 
     def __init__(
         self,
-        requests: int,
+        requests: float,
         tokens_per_minute: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -73,12 +71,7 @@ class Quotas(grpc.aio.ServerInterceptor):
 
     def _limited(self, behaviour: Behaviour) -> Behaviour:
         async def run(request: Any, context: Context) -> Any:
-            try:
-                account = self._enter(access.caller.get())
-            except errors.OverLimit as error:
-                request_id = wire.begin(context)
-                _log.info("refused", request_id=request_id, error="OverLimit", reason=str(error))
-                await wire.abort(context, error)
+            account = self._enter(access.caller.get())
             left = False
 
             def leave(_context: object = None) -> None:

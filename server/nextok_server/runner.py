@@ -82,6 +82,9 @@ class Stream:
 class Runner:
     """Owns the engine's thread. All methods are called on the event loop.
 
+    Attributes:
+        steps: How often the thread went round.
+
     Args:
         engine: What the thread runs.
         pacing: When what it yields is told.
@@ -111,6 +114,8 @@ class Runner:
         self._failure: ServerError | None = None
         self._draining = False
         self._looking = False
+        self._resting = False
+        self.steps = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._seconds_a_request = 1.0
@@ -120,6 +125,11 @@ class Runner:
     def __len__(self) -> int:
         """Requests that are running or waiting."""
         return len(self._admissions)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the thread owes a step: it has not stopped, and does not wait for work."""
+        return self._thread.is_alive() and not self._resting
 
     def submit(self, request: Request, *, window: int) -> Stream:
         """Puts a request of one sequence in the queue; see `admit` and `start`."""
@@ -249,6 +259,7 @@ class Runner:
         try:
             while self._take_commands():
                 events = self._pacing.due(self._engine.step(), time.monotonic())
+                self.steps += 1
                 if events:
                     self._loop.call_soon_threadsafe(self._deliver, events)
         except Exception:  # noqa: BLE001 - whatever it is, every waiter has to hear of it
@@ -267,11 +278,13 @@ class Runner:
         try:
             while True:
                 patience = _TRIM_SECONDS if self._engine.has_excess else None
-                command = self._inbox.get(not self._engine.has_work, patience)
+                self._resting = not self._engine.has_work
+                command = self._inbox.get(self._resting, patience)
+                self._resting = False
                 if command is None:
                     return False
                 command()
         except queue.Empty:
             return True
         finally:
-            self._looking = False
+            self._looking = self._resting = False

@@ -52,6 +52,21 @@ class Scheduler:
         self._steps = 0
 
     @property
+    def running(self) -> int:
+        """Sequences that have a slot. May be read by any thread, as may the next two."""
+        return len(self._running)
+
+    @property
+    def waiting(self) -> int:
+        """Sequences that wait for one."""
+        return len(self._waiting)
+
+    @property
+    def held_tokens(self) -> int:
+        """Tokens of running sequences that the cache holds."""
+        return sum(sequence.computed for sequence in tuple(self._running))
+
+    @property
     def has_excess(self) -> bool:
         """Whether steps with nothing else to do would give memory back."""
         return self._cache.has_excess

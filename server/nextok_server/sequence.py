@@ -191,6 +191,7 @@ class Sequence:
         read: Events that the reader took; written by the event loop, read by the engine.
         window: Events that may be unread before the sequence pauses.
         started_at: When the first computation began.
+        last_drawn_at: When its last token was drawn; 0 before the first.
         drafter: Where the request wants drafts: what finds them.
         drafted: Tokens that were drafted.
         accepted: Those of them that were right.
@@ -209,6 +210,7 @@ class Sequence:
     produced: int = 0
     read: int = 0
     started_at: float = 0.0
+    last_drawn_at: float = 0.0
     finished: bool = False
     drafter: Drafter | None = None
     drafted: int = 0

@@ -6,15 +6,13 @@ Knows: the wire, the tokenizer, the runner. Does not know: tensors, how a step i
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from collections.abc import Sequence as Many
 from typing import Any
 
 import grpc
 import structlog
-from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from nextok.v1 import text_generation_pb2 as pb
@@ -26,6 +24,7 @@ from nextok_server.score_plan import Part, ScoreTask, parts
 from nextok_server.score_requests import read_score
 from nextok_server.scores import Scores
 from nextok_server.sequence import Request
+from nextok_server.tally import Tally
 from nextok_server.tokenizer import Tokenizer
 
 SERVICE = "nextok.v1.TextGenerationService"
@@ -39,33 +38,6 @@ _CONTINUATIONS_AHEAD = 16
 _WINDOWS_AHEAD = 2
 
 Context = grpc.aio.ServicerContext[Any, Any]
-_Handler = Callable[["Service", Any, Context], Awaitable[Any]]
-
-
-def _rpc(method: _Handler) -> _Handler:
-    """Turns errors into statuses; a fault of ours is logged and told without its internals."""
-
-    @functools.wraps(method)
-    async def run(self: Service, request: Message | wire.Malformed, context: Context) -> Any:
-        request_id = wire.begin(context)
-        try:
-            if isinstance(request, wire.Malformed):
-                raise request.error
-            with structlog.contextvars.bound_contextvars(request_id=request_id):
-                return await method(self, request, context)
-        except errors.ServerError as error:
-            _log.info(
-                "refused", rpc=method.__name__, request_id=request_id, error=type(error).__name__
-            )
-            await wire.abort(context, error)
-        except (asyncio.CancelledError, grpc.aio.AbortError):
-            raise
-        except Exception:  # noqa: BLE001 - the boundary: nothing of it may reach the client
-            _log.exception("fault", rpc=method.__name__, request_id=request_id)
-            fault = errors.EngineFailed(f"internal fault, in the server's log as {request_id}")
-            await wire.abort(context, fault)
-
-    return run
 
 
 class Service:
@@ -79,6 +51,7 @@ class Service:
         limits: requests.Limits,
         tokenizer: Tokenizer,
         runner: Runner,
+        tally: Tally,
         drafts: bool,
         stream_window: int,
         write_timeout: float,
@@ -88,19 +61,18 @@ class Service:
         self._limits = limits
         self._tokenizer = tokenizer
         self._runner = runner
+        self._tally = tally
         self._drafts = drafts
         self._window = stream_window
         self._write_timeout = write_timeout
         self._replies = replies.Replies(tokenizer)
 
-    @_rpc
     async def GetModel(  # noqa: N802 - the contract's name
         self, _request: pb.GetModelRequest, _context: Context
     ) -> pb.GetModelResponse:
         """What is served."""
         return self._model_info
 
-    @_rpc
     async def Tokenize(  # noqa: N802
         self, request: pb.TokenizeRequest, _context: Context
     ) -> pb.TokenizeResponse:
@@ -109,7 +81,6 @@ class Service:
         ids = await self._encode(text)
         return pb.TokenizeResponse(tokens=replies.text_tokens(self._tokenizer.locate(ids)))
 
-    @_rpc
     async def Detokenize(  # noqa: N802
         self, request: pb.DetokenizeRequest, _context: Context
     ) -> pb.DetokenizeResponse:
@@ -119,7 +90,6 @@ class Service:
         tokens = replies.text_tokens(self._tokenizer.locate(ids))
         return pb.DetokenizeResponse(text=text, bytes=data, tokens=tokens)
 
-    @_rpc
     async def Generate(  # noqa: N802
         self, request: pb.GenerateRequest, context: Context
     ) -> None:
@@ -134,7 +104,6 @@ class Service:
         finally:
             self._runner.cancel(stream)
 
-    @_rpc
     async def Score(  # noqa: N802
         self, request: pb.ScoreRequest, context: Context
     ) -> None:
@@ -147,14 +116,12 @@ class Service:
         finally:
             self._runner.leave(admission)
 
-    @_rpc
     async def Explore(  # noqa: N802
         self, _request: pb.ExploreRequest, _context: Context
     ) -> None:
         """Not offered yet."""
         raise errors.NotOffered("Explore is not offered by this server")
 
-    @_rpc
     async def Interact(  # noqa: N802
         self, _request: Any, _context: Context
     ) -> None:
@@ -210,6 +177,7 @@ class Service:
         outgoing = Outgoing(context, self._runner, request.outputs, self._write_timeout)
         await outgoing.write(pb.GenerateResponse(prompt=prompt))
         await outgoing.forward(stream, completion)
+        self._tally.finished[completion.reason] += 1
         _log.info(
             "generated",
             prompt_tokens=len(request.prompt),

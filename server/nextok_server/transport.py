@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 from collections.abc import Iterator
 
 import grpc
+from grpc_health.v1 import health_pb2_grpc
 
-from nextok_server.access import Access
+from nextok_server.access import METHODS, Access
+from nextok_server.boundary import Boundary
 from nextok_server.config import Config, ConfigError
+from nextok_server.health import Health
 from nextok_server.quotas import Quotas
 from nextok_server.reloading import Reloading
+from nextok_server.tally import Tally
 from nextok_server.tls import server_credentials
 from nextok_server.tokens_file import read_tokens
 
@@ -22,19 +27,20 @@ from nextok_server.tokens_file import read_tokens
 _FULL_STEPS = 20
 
 
-def make_server(config: Config, vocabulary_size: int) -> grpc.aio.Server:
-    """A server with its limits, that knows who calls; nothing is served yet.
+def make_server(config: Config, vocabulary_size: int, tally: Tally) -> grpc.aio.Server:
+    """A server with its limits, that knows who calls and counts it; nothing is served yet.
 
     Raises:
         ConfigError: The file of tokens cannot be used.
     """
     return grpc.aio.server(
-        options=_channel_options(config, vocabulary_size), interceptors=interceptors(config)
+        options=_channel_options(config, vocabulary_size),
+        interceptors=interceptors(config, tally),
     )
 
 
-def interceptors(config: Config) -> tuple[grpc.aio.ServerInterceptor, ...]:
-    """What stands before every call: who it is, then how much they may have.
+def interceptors(config: Config, tally: Tally) -> tuple[grpc.aio.ServerInterceptor, ...]:
+    """What stands around every call, who it is, and how much they may have; outermost first.
 
     Raises:
         ConfigError: The file of tokens cannot be used.
@@ -43,9 +49,30 @@ def interceptors(config: Config) -> tuple[grpc.aio.ServerInterceptor, ...]:
     if (path := config.tokens_file) is not None:
         with _as_setting("tokens_file"):
             tokens = Reloading("tokens", (path,), functools.partial(read_tokens, path))
-    share = max(1, int(config.max_queue_share * (config.slots + config.max_queue)))
-    requests = min(share, config.max_streams_per_caller or share)
-    return Access(tokens), Quotas(requests, config.max_tokens_per_minute)
+    quotas = Quotas(_most_requests(config), config.max_tokens_per_minute)
+    return Boundary(tally, METHODS), Access(tokens), quotas
+
+
+def _most_requests(config: Config) -> float:
+    """Of one caller's. All places are no limit of one's own: the queue has that one."""
+    share = config.max_queue_share * (config.slots + config.max_queue)
+    most = max(1, int(share)) if config.max_queue_share < 1 else math.inf
+    return min(most, config.max_streams_per_caller or most)
+
+
+def health_only(config: Config, health: Health) -> tuple[grpc.aio.Server | None, int | None]:
+    """A server that tells of health and nothing else, and its port, if there is to be one."""
+    if config.health_listen is None:
+        return None, None
+    options = (
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", 1024),
+        ("grpc.max_concurrent_streams", config.max_streams_per_connection),
+        ("grpc.max_allowed_incoming_connections", config.max_connections),
+    )
+    server = grpc.aio.server(options=options)
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    return server, listen(server, config.health_listen)
 
 
 def add_port(server: grpc.aio.Server, config: Config) -> int:

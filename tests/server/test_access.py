@@ -114,7 +114,8 @@ async def test_a_token_is_good_for_the_rpcs_of_its_scope_alone(guarded, tokens, 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_tokens_are_in_no_log_line_and_refusals_are_with_the_requests_id(guarded, tokens):
     path = "/nextok.v1.TextGenerationService/Score"
-    with structlog.testing.capture_logs() as logs:
+    merge = structlog.contextvars.merge_contextvars
+    with structlog.testing.capture_logs(processors=[merge]) as logs:
         for token in (*tokens[0].values(), "nextok_unknown"):
             await code_of(guarded.channel, path, bearer(token))
     assert [line["event"] for line in logs].count("denied") == 4

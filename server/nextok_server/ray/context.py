@@ -28,14 +28,12 @@ class ReplicaContext:
     Attributes:
         messages: What the handler wrote, to be sent on, and None at its end. Ray takes them as they
             come and keeps what a slow client leaves, so they do not pile up here.
-        code: The status that the handler ended with.
-        details: Its text.
     """
 
     def __init__(self, ray_context: Any) -> None:
         self.messages: asyncio.Queue[Message | None] = asyncio.Queue()
-        self.code = grpc.StatusCode.OK
-        self.details = ""
+        self._code = grpc.StatusCode.OK
+        self._details = ""
         self._ray = ray_context
         self._metadata = tuple(ray_context.invocation_metadata())
         self._trailing: _Metadata = ()
@@ -58,6 +56,10 @@ class ReplicaContext:
     def time_remaining(self) -> float | None:
         """Seconds until the client's deadline; None: it has none."""
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
+    def code(self) -> grpc.StatusCode:
+        """The status that the handler ended with."""
+        return self._code
 
     def set_trailing_metadata(self, metadata: _Metadata) -> None:
         """Sets what goes with the status."""
@@ -83,7 +85,7 @@ class ReplicaContext:
         Raises:
             grpc.aio.AbortError: Always.
         """
-        self.code, self.details = code, details
+        self._code, self._details = code, details
         self._trailing = tuple(trailing_metadata)
         raise grpc.aio.AbortError(details)
 
@@ -94,6 +96,6 @@ class ReplicaContext:
 
     def tell_ray(self) -> None:
         """Hands the status to Ray, to go with the last message."""
-        self._ray.set_code(self.code)
-        self._ray.set_details(self.details)
+        self._ray.set_code(self._code)
+        self._ray.set_details(self._details)
         self._ray.set_trailing_metadata(list(self._trailing))

@@ -41,9 +41,9 @@ class Replica:
     async def __init__(self, settings: dict[str, Any]) -> None:  # type: ignore[misc]
         sys.setswitchinterval(0.0005)  # as the server does
         self._config = Config(**settings)
-        self._interceptors = interceptors(self._config)
         self._dead = False
         self._serving = await assemble(self._config, self._die)
+        self._interceptors = interceptors(self._config, self._serving.tally)
         self._handlers = method_handlers(self._serving.service)
 
     def check_health(self) -> None:

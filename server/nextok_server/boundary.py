@@ -1,0 +1,105 @@
+"""What every call passes first and last: its id, its line in the log, its status, its count.
+
+Knows: rpcs by name, our errors. Does not know: who may call, what an rpc does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Collection
+from typing import Any
+
+import grpc
+import structlog
+
+from nextok_server import errors, wire
+from nextok_server.handlers import Behaviour, Context, Continuation, Handler, behaviour_of, wrapped
+from nextok_server.tally import Tally
+
+_log = structlog.get_logger(__name__)
+# What is counted of rpcs that nobody serves: their names are the callers' invention.
+_OTHER = "other"
+
+
+class Boundary(grpc.aio.ServerInterceptor):
+    """Turns errors into statuses; a fault of ours is logged and told without its internals.
+
+    Everything inside raises errors of ours, whoever finds them; this is where they end.
+
+    Args:
+        tally: Counts calls.
+        methods: Full paths of the rpcs that are served.
+    """
+
+    def __init__(self, tally: Tally, methods: Collection[str]) -> None:
+        self._tally = tally
+        self._methods = frozenset(methods)
+
+    async def intercept_service(
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> Handler | None:
+        """Puts itself around the rpc's behaviour, except for generators, as reflection is one."""
+        handler = await continuation(handler_call_details)
+        if handler is None or inspect.isasyncgenfunction(behaviour_of(handler)):
+            return handler
+        method = handler_call_details.method
+        known = method in self._methods
+        rpc = method.rpartition("/")[2] if known else _OTHER
+        return wrapped(handler, lambda behaviour: self._guarded(behaviour, rpc))
+
+    def _guarded(self, behaviour: Behaviour, rpc: str) -> Behaviour:
+        async def run(request: Any, context: Context) -> Any:
+            began = time.monotonic()
+            status = grpc.StatusCode.OK
+            request_id = wire.begin(context)
+            try:
+                with structlog.contextvars.bound_contextvars(request_id=request_id, rpc=rpc):
+                    return await self._answer(behaviour, request, context)
+            except asyncio.CancelledError:
+                status = _why_cancelled(context)
+                raise
+            except grpc.aio.AbortError:
+                status = _STATUSES[context.code()]
+                raise
+            finally:
+                self._tally.note_answered(rpc, status.name, time.monotonic() - began)
+
+        return run
+
+    async def _answer(self, behaviour: Behaviour, request: Any, context: Context) -> Any:
+        try:
+            if isinstance(request, wire.Malformed):
+                raise request.error
+            return await behaviour(request, context)
+        except errors.ServerError as error:
+            kind = type(error).__name__
+            self._tally.refused[kind] += 1
+            if isinstance(error, errors.Unauthenticated | errors.Forbidden):
+                _log.warning("denied", error=kind, reason=str(error))
+            else:
+                # What is wrong with a request may quote it.
+                said = {} if isinstance(error, errors.InvalidRequest) else {"reason": str(error)}
+                _log.info("refused", error=kind, **said)
+            await wire.abort(context, error)
+        except (asyncio.CancelledError, grpc.aio.AbortError):
+            raise
+        except Exception:  # noqa: BLE001 - the boundary: nothing of it may reach the client
+            _log.exception("fault")
+            request_id = structlog.contextvars.get_contextvars()["request_id"]
+            fault = errors.EngineFailed(f"internal fault, in the server's log as {request_id}")
+            await wire.abort(context, fault)
+
+
+# gRPC tells the status of a call as a number, or as what it was given.
+_STATUSES: dict[Any, grpc.StatusCode] = {
+    **{status: status for status in grpc.StatusCode},
+    **{status.value[0]: status for status in grpc.StatusCode},
+}
+
+
+def _why_cancelled(context: Context) -> grpc.StatusCode:
+    left = context.time_remaining()
+    late = left is not None and left <= 0
+    return grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
