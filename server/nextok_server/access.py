@@ -6,14 +6,13 @@ Knows: tokens, TLS peers, which rpc belongs to which scope. Does not know: what 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
 import grpc
 import structlog
 
-from nextok_server import errors
+from nextok_server import current_call, errors
 from nextok_server.handlers import Behaviour, Context, Continuation, Handler, replaced, wrapped
 from nextok_server.reloading import Reloading
 from nextok_server.tokens_file import Entry, find
@@ -34,9 +33,6 @@ _SCOPE_OF = {
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": "model",
 }
 METHODS = frozenset(_SCOPE_OF)
-
-# Who makes the call that is being handled: a name, or the host that it comes from.
-caller: ContextVar[str] = ContextVar("caller", default="")
 
 
 class Access(grpc.aio.ServerInterceptor):
@@ -110,9 +106,11 @@ def _named(behaviour: Behaviour, token_name: str | None) -> Behaviour:
     async def run(request: Any, context: Context) -> Any:
         name = token_name or _certificate_name(context)
         if name is None:
-            caller.set(context.peer().rpartition(":")[0])
+            current_call.party.set(context.peer())
+            current_call.caller.set(context.peer().rpartition(":")[0])
             return await behaviour(request, context)
-        caller.set(name)
+        current_call.party.set(name)
+        current_call.caller.set(name)
         with structlog.contextvars.bound_contextvars(caller=name):
             return await behaviour(request, context)
 

@@ -12,9 +12,8 @@ from typing import Any
 
 import grpc
 
-from nextok_server import access, errors
+from nextok_server import access, current_call, errors
 from nextok_server.handlers import Behaviour, Context, Continuation, Handler, wrapped
-from nextok_server.spending import spending
 
 # The rpcs that compute; the others cost next to nothing.
 _COMPUTING = frozenset(access.SERVICE + rpc for rpc in ("Generate", "Score", "Explore", "Interact"))
@@ -71,7 +70,7 @@ class Quotas(grpc.aio.ServerInterceptor):
 
     def _limited(self, behaviour: Behaviour) -> Behaviour:
         async def run(request: Any, context: Context) -> Any:
-            account = self._enter(access.caller.get())
+            account = self._enter(current_call.caller.get())
             left = False
 
             def leave(_context: object = None) -> None:
@@ -81,7 +80,7 @@ class Quotas(grpc.aio.ServerInterceptor):
 
             # Besides `finally`: a handler that is torn down may not get to it in time.
             context.add_done_callback(leave)  # type: ignore[arg-type] # typed as a class
-            spending.set(lambda tokens: self._spend(account, tokens))
+            current_call.spending.set(lambda tokens: self._spend(account, tokens))
             try:
                 return await behaviour(request, context)
             finally:

@@ -17,11 +17,11 @@ from collections.abc import Callable
 
 import structlog
 
+from nextok_server import current_call
 from nextok_server.engine import Engine, Events
 from nextok_server.errors import Draining, EngineFailed, QueueFull, ServerError
 from nextok_server.pacing import Pacing
 from nextok_server.sequence import Event, Request, Sequence, is_end
-from nextok_server.spending import spending
 
 _log = structlog.get_logger(__name__)
 _Command = Callable[[], None]
@@ -36,10 +36,12 @@ class Admission:
         streams: Its sequences that have not ended.
         open: Whether it may start more.
         spend: Told of each sequence's tokens as it ends.
+        party: Whom it belongs to.
     """
 
     def __init__(self) -> None:
-        self.spend = spending.get()
+        self.spend = current_call.spending.get()
+        self.party = current_call.party.get()
         self.streams: set[Stream] = set()
         self.open = True
 
@@ -171,7 +173,7 @@ class Runner:
         """
         if self._failure is not None:
             raise self._failure
-        sequence = Sequence(request, window)
+        sequence = Sequence(request, window, admission.party)
         stream = self._streams[sequence] = Stream(sequence, admission)
         admission.streams.add(stream)
         self._inbox.put(lambda: self._engine.scheduler.add(sequence))

@@ -1,6 +1,7 @@
 """Who runs next: admission, prompt chunks, decoding.
 
-Knows: sequences, and which prefixes the cache holds. Does not know: tensors, probabilities, time.
+Knows: sequences, and which prefixes the cache holds. Does not know: tensors, probabilities, time,
+whose turn it is.
 
 A step computes at most one chunk's length of prompts while others decode, a few of drafts, and one
 token of every other sequence that is past its prompt, so that neither stalls running streams for
@@ -16,10 +17,10 @@ ready never waits.
 
 from __future__ import annotations
 
-import heapq
 from bisect import bisect_right
 
 from nextok_server.calls import Batch, Calls
+from nextok_server.fair_queue import FairQueue
 from nextok_server.kv_cache import Key, KVCache, chunk_keys
 from nextok_server.sequence import Request, Sequence
 from nextok_server.work import Work
@@ -46,9 +47,8 @@ class Scheduler:
         self._calls = calls
         self._chunk = chunk
         self._reuse = reuse
-        self._waiting: list[tuple[int, int, Sequence]] = []
+        self._waiting = FairQueue()
         self._running: list[Sequence] = []
-        self._arrivals = 0
         self._steps = 0
 
     @property
@@ -78,24 +78,22 @@ class Scheduler:
         return admissible or any(not sequence.paused for sequence in self._running)
 
     def add(self, sequence: Sequence) -> None:
-        """Puts a sequence in the queue: behind its own priority, before lower ones."""
+        """Puts a sequence in the queue, where its caller and its priority put it."""
         sequence.keys = self._keys(sequence.request)
         if sequence.keys:
             # What it will want is not to be lost to those that are admitted before it.
             self._cache.find(self._reusable(sequence))
-        self._arrivals += 1
-        entry = (-sequence.request.priority, self._arrivals, sequence)
-        heapq.heappush(self._waiting, entry)
+        self._waiting.add(sequence, self._running)
 
     def remove(self, sequence: Sequence) -> None:
         """Forgets a sequence, wherever it is, and frees its slot."""
         if sequence.slot >= 0:
             self._running.remove(sequence)
             self._cache.give_back(sequence.slot, sequence.computed)
+            self._waiting.settle(sequence)
             sequence.slot = -1
         else:
-            self._waiting = [entry for entry in self._waiting if entry[2] is not sequence]
-            heapq.heapify(self._waiting)
+            self._waiting.remove(sequence)
 
     def plan(self) -> list[list[Work]]:
         """Admits what there is room for and says what the next step computes, call by call.
@@ -108,8 +106,9 @@ class Scheduler:
             self._cache.trim()
         ready = [sequence for sequence in self._running if not sequence.paused]
         decoding = [sequence for sequence in ready if _is_decoding(sequence)]
+        prefilling = [sequence for sequence in ready if not _is_decoding(sequence)]
         works = self._prompts(
-            [sequence for sequence in ready if not _is_decoding(sequence)],
+            self._waiting.ranked(prefilling, self._running),
             self._calls.batch(decoding=bool(decoding)),
         )
         works += [Work(sequence, 1, self._draft(sequence)) for sequence in decoding]
@@ -157,7 +156,7 @@ class Scheduler:
 
     def _admit(self) -> None:
         while self._waiting and self._cache.has_room:
-            sequence = heapq.heappop(self._waiting)[2]
+            sequence = self._waiting.pop(self._running)
             sequence.slot, held = self._cache.take(self._reusable(sequence))
             sequence.computed = sequence.cached = sequence.keys[held - 1].end if held else 0
             self._running.append(sequence)

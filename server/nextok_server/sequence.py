@@ -183,6 +183,7 @@ class Sequence:
     """A request on its way through the engine: the one mutable value.
 
     Attributes:
+        caller: Who gets it, for those who share the slots out.
         tokens: Prompt and completion so far.
         computed: How many of them the cache holds.
         cached: How many of those were not computed for this sequence but taken from others.
@@ -201,6 +202,7 @@ class Sequence:
 
     request: Request
     window: int
+    caller: str = ""
     arrived_at: float = field(default_factory=time.monotonic)
     tokens: list[int] = field(default_factory=list)
     computed: int = 0

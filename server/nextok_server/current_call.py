@@ -1,0 +1,23 @@
+"""What those who compute need to know of the call that is being handled.
+
+Knows nothing itself: it stands between who finds it out (`access`, `quotas`, `boundary`) and who
+uses it (`runner`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+
+
+def _nobody_counts(_tokens: int) -> None:
+    """Outside of a call, as in tests of the engine."""
+
+
+# Who makes it: a name, or the host that it comes from.
+caller: ContextVar[str] = ContextVar("caller", default="")
+# Whom slots are shared out to: the same name, or the connection that it comes over, since several
+# clients may be on one host.
+party: ContextVar[str] = ContextVar("party", default="")
+# Takes the number of tokens that were computed for it.
+spending: ContextVar[Callable[[int], None]] = ContextVar("spending", default=_nobody_counts)
