@@ -12,7 +12,7 @@ RELEASED := released-0.1.0.binpb
 # The example for Node is tested where there is npm.
 NODE := $(if $(shell command -v npm),examples/node/node_modules)
 
-.PHONY: install generate demo test test-lm-eval ray test-ray lint bench bench-quick bench-plots pictures constraints clean
+.PHONY: install generate demo web test test-lm-eval ray test-ray lint bench bench-quick bench-plots pictures constraints clean
 
 install: $(READY) ## The virtual environment, with everything pinned.
 
@@ -21,7 +21,7 @@ KERNELS := $(wildcard kernels/*.py kernels/*.toml kernels/nextok_kernels/src/*)
 $(READY): pyproject.toml constraints.txt $(KERNELS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable kernels \
-	  --editable '.[cli,bench,server,export,dev]'
+	  --editable '.[cli,bench,server,export,web,dev]'
 	touch $(READY)
 
 generate: $(READY) ## The stubs in client/nextok/v1, from protos.
@@ -30,6 +30,13 @@ generate: $(READY) ## The stubs in client/nextok/v1, from protos.
 
 demo: $(READY) ## The whole path on the bundled checkpoint: export, serve, the notebook's steps.
 	$(BIN)/nextok demo
+
+web: $(READY) build/demo ## A page to see every step in, on the bundled checkpoint.
+	$(BIN)/nextok web --artifact build/demo --open
+
+build/demo: $(READY) $(wildcard export/nextok_export/*.py export/nextok_export/demo/*)
+	rm -rf build/demo
+	$(BIN)/nextok-export demo build/demo --precision int8
 
 examples/node/node_modules: examples/node/package-lock.json
 	cd examples/node && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error

@@ -82,6 +82,19 @@ def test_only_the_load_generators_plots_know_matplotlib_and_its_figures_no_grpc(
         assert not any(is_within(m, name) for m in found for name in ("grpc", "asyncio", "time"))
 
 
+def test_only_the_page_knows_web_servers_and_nothing_but_its_command_knows_the_page():
+    web = PARTS["nextok"] / "web"
+    taken = {file: imports_of(file) for file in sources("nextok")}
+    users = {f for f, found in taken.items() if any(is_within(m, "starlette") for m in found)}
+    users |= {f for f, found in taken.items() if any(is_within(m, "uvicorn") for m in found)}
+    assert users
+    assert all(web in file.parents for file in users)
+    knowing = {f for f, found in taken.items() if any(is_within(m, "nextok.web") for m in found)}
+    assert {f for f in knowing if web not in f.parents} == {PARTS["nextok"] / "cli" / "web.py"}
+    for file in web.rglob("*.py"):
+        assert not any(is_within(m, "nextok.cli") or is_within(m, "grpc") for m in taken[file])
+
+
 def test_only_the_adapter_knows_the_evaluation_harness():
     taken = {file: imports_of(file) for file in sources("nextok")}
     users = {f for f, found in taken.items() if any(is_within(m, "lm_eval") for m in found)}
@@ -105,7 +118,11 @@ def test_the_engine_knows_no_text_and_no_wire_and_the_scheduler_no_tensors():
 @pytest.mark.parametrize(
     ("statement", "absent"),
     [
-        ("import nextok", ["numpy", "onnxruntime", "torch", "transformers", "typer", "rich"]),
+        (
+            "import nextok",
+            ["numpy", "onnxruntime", "torch", "transformers", "typer", "rich", "starlette"],
+        ),
+        ("import nextok.cli.app", ["starlette", "uvicorn", "onnxruntime", "torch"]),
         (
             "import nextok_server.app, nextok_server.__main__",
             ["torch", "transformers", "optimum", "onnx", "onnxscript", "huggingface_hub"],

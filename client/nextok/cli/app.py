@@ -18,6 +18,7 @@ from nextok.cli.bench import bench
 from nextok.cli.demo import demo
 from nextok.cli.ending import EPILOG, ExitCode, ends_well
 from nextok.cli.score import score
+from nextok.cli.web import web
 from nextok.health import ServingStatus
 
 app = typer.Typer(
@@ -250,3 +251,4 @@ app.command()(ends_well(connecting.connects(score)))
 app.command()(ends_well(connecting.connects(bench)))
 app.command()(ends_well(connecting.connects(recordings.replay)))
 app.command()(ends_well(demo))
+app.command()(ends_well(connecting.connects(web)))

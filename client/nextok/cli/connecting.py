@@ -17,6 +17,7 @@ from typing import Annotated, ParamSpec
 
 import typer
 
+from nextok.async_client import AsyncClient
 from nextok.cli.ending import BadFile
 from nextok.client import Client
 from nextok.security import TLS, Connection, plan_connection
@@ -129,6 +130,19 @@ def client(target: str) -> Client:
     said = _current.get()
     with _as_usage():
         return Client(target, tls=said.tls, token=said.token, token_in_clear=said.token_in_clear)
+
+
+def async_client(target: str) -> AsyncClient:
+    """The same for an event loop, in which it has to be called.
+
+    Raises:
+        typer.BadParameter: They do not allow it.
+    """
+    said = _current.get()
+    with _as_usage():
+        return AsyncClient(
+            target, tls=said.tls, token=said.token, token_in_clear=said.token_in_clear
+        )
 
 
 def connection(target: str) -> Connection:
