@@ -10,9 +10,12 @@ What is named here is the public face; the rest may change. Importing it brings 
 protobuf, and nothing else that is not Python's own.
 """
 
+from nextok.async_branch import AsyncBranch
 from nextok.async_client import AsyncClient
 from nextok.async_generation import AsyncGeneration
 from nextok.async_scoring import AsyncScoring
+from nextok.async_session import AsyncSession
+from nextok.branch import Branch
 from nextok.candidates import Candidate
 from nextok.client import Client
 from nextok.errors import (
@@ -40,6 +43,7 @@ from nextok.replay import Difference, Replay
 from nextok.scores import ScoreSummary, ScoreTotal
 from nextok.scoring import Scoring
 from nextok.security import TLS
+from nextok.session import Session
 from nextok.status_details import Violation
 from nextok.tokens import Detokenized, TextToken, TextTokens
 from nextok.values import (
@@ -57,9 +61,12 @@ from nextok.values import (
 __all__ = [
     "TLS",
     "ArtifactChanged",
+    "AsyncBranch",
     "AsyncClient",
     "AsyncGeneration",
     "AsyncScoring",
+    "AsyncSession",
+    "Branch",
     "Cancelled",
     "Candidate",
     "Capability",
@@ -93,6 +100,7 @@ __all__ = [
     "ScoredToken",
     "Scoring",
     "ServingStatus",
+    "Session",
     "Step",
     "TextToken",
     "TextTokens",

@@ -15,11 +15,13 @@ import grpc
 from nextok import health, replies, requests
 from nextok.async_generation import AsyncGeneration
 from nextok.async_scoring import AsyncScoring
+from nextok.async_session import AsyncSession
 from nextok.attempts import Attempts
 from nextok.calls import GenerateCalls
 from nextok.channel import ChannelOptions, channel_options
 from nextok.errors import error_from_rpc
 from nextok.health import ServingStatus
+from nextok.interact_calls import InteractCalls
 from nextok.model import Model
 from nextok.recording import Recording
 from nextok.replay import Replay
@@ -37,6 +39,7 @@ T = TypeVar("T")
 class AsyncClient(
     GenerateCalls[AsyncGeneration, Awaitable[Distribution], Awaitable[Replay]],
     ScoreCalls[AsyncScoring],
+    InteractCalls[AsyncSession],
 ):
     """A connection to a nextok server, for the event loop that it is used in first.
 
@@ -166,6 +169,9 @@ class AsyncClient(
 
     def _start_scoring(self, request: pb.ScoreRequest, *, timeout: float | None) -> AsyncScoring:
         return self._running.add(AsyncScoring(self._stub.Score(request, timeout=timeout)))
+
+    def _start_session(self, request: pb.InteractRequest, *, timeout: float | None) -> AsyncSession:
+        return self._running.add(AsyncSession(self._stub.Interact(timeout=timeout), request))
 
     async def __aenter__(self) -> AsyncClient:
         return self

@@ -19,6 +19,7 @@ from nextok.channel import ChannelOptions, channel_options
 from nextok.errors import error_from_rpc
 from nextok.generation import Generation
 from nextok.health import ServingStatus
+from nextok.interact_calls import InteractCalls
 from nextok.model import Model
 from nextok.recording import Recording
 from nextok.replay import Replay
@@ -26,6 +27,7 @@ from nextok.running import Running
 from nextok.score_calls import ScoreCalls
 from nextok.scoring import Scoring
 from nextok.security import TLS, plan_connection
+from nextok.session import Session
 from nextok.tokens import Detokenized, TextTokens
 from nextok.v1 import text_generation_pb2 as pb
 from nextok.v1.text_generation_pb2_grpc import TextGenerationServiceStub
@@ -34,7 +36,9 @@ from nextok.values import Distribution
 T = TypeVar("T")
 
 
-class Client(GenerateCalls[Generation, Distribution, Replay], ScoreCalls[Scoring]):
+class Client(
+    GenerateCalls[Generation, Distribution, Replay], ScoreCalls[Scoring], InteractCalls[Session]
+):
     """A connection to a nextok server. Threads may share it.
 
     Args:
@@ -159,6 +163,9 @@ class Client(GenerateCalls[Generation, Distribution, Replay], ScoreCalls[Scoring
 
     def _start_scoring(self, request: pb.ScoreRequest, *, timeout: float | None) -> Scoring:
         return self._running.add(Scoring(self._stub.Score(request, timeout=timeout)))
+
+    def _start_session(self, request: pb.InteractRequest, *, timeout: float | None) -> Session:
+        return self._running.add(Session._open(self._stub.Interact, request, timeout))
 
     def __enter__(self) -> Client:
         return self

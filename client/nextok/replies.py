@@ -20,6 +20,7 @@ from nextok.tokens import Detokenized, TextToken, TextTokens
 from nextok.v1 import text_generation_pb2 as pb
 from nextok.v1 import types_pb2 as types
 from nextok.values import (
+    Distribution,
     Finish,
     FinishReason,
     GenerateSummary,
@@ -94,6 +95,21 @@ def step(m: types.Step) -> Step:
         m.forced,
         m.allowed_mass if m.HasField("allowed_mass") else None,
         m.elapsed_seconds,
+    )
+
+
+def distribution(m: pb.Distribution) -> Distribution:
+    """Reads what could come next."""
+    return Distribution(
+        m.position,
+        candidates(m.top_logprobs),
+        candidates(m.token_logprobs),
+        _floats(m.full_logprobs),
+        m.entropy,
+        m.top_mass,
+        m.tail_mass,
+        m.margin,
+        m.allowed_mass if m.HasField("allowed_mass") else None,
     )
 
 

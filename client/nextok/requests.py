@@ -7,12 +7,14 @@ whether a value makes sense is for the server to say. `None` leaves a field abse
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from google.protobuf.message import Message
 
 from nextok.v1 import text_generation_pb2 as pb
 from nextok.v1 import types_pb2 as types
+
+M = TypeVar("M", bound=Message)
 
 
 def tokenize_request(text: str) -> pb.TokenizeRequest:
@@ -29,8 +31,12 @@ def detokenize_request(token_ids: Iterable[int]) -> pb.DetokenizeRequest:
     return request
 
 
-def prompt_message(prompt: str | Sequence[int]) -> types.Prompt:
+def prompt_message(prompt: str | Sequence[int], argument: str = "prompt") -> types.Prompt:
     """Builds a prompt from text, or from token ids.
+
+    Args:
+        prompt: Text or ids.
+        argument: What errors call it.
 
     Raises:
         TypeError: It is neither.
@@ -38,14 +44,14 @@ def prompt_message(prompt: str | Sequence[int]) -> types.Prompt:
     """
     message = types.Prompt()
     if isinstance(prompt, str):
-        _set(message, "text", prompt, "prompt")
+        _set(message, "text", prompt, argument)
     elif isinstance(prompt, (bytes, bytearray, memoryview)):
         # These are sequences of small integers too, and would pass for ids.
-        raise TypeError("prompt: bytes are neither text nor token ids; decode them first")
+        raise TypeError(f"{argument}: bytes are neither text nor token ids; decode them first")
     else:
         # An empty list is a source as well, if one that the server refuses.
         message.token_ids.SetInParent()
-        _extend(message.token_ids, "ids", prompt, "prompt")
+        _extend(message.token_ids, "ids", prompt, argument)
     return message
 
 
@@ -155,6 +161,18 @@ def score_request(
     _set(request, "bypass_prefix_reuse", bypass_prefix_reuse)
     _set(request, "priority", priority)
     return request
+
+
+def filled(message: M, **fields: object) -> M:
+    """Returns a message with fields set that are called as their arguments are.
+
+    Raises:
+        TypeError: A field holds no value of this type.
+        ValueError: A field cannot hold this value.
+    """
+    for field, value in fields.items():
+        _set(message, field, value)
+    return message
 
 
 def _set(message: Message, field: str, value: object, argument: str | None = None) -> None:

@@ -280,7 +280,7 @@ class FakeService(TextGenerationServiceServicer):
             match item:
                 case Refuse():
                     finished.set()
-                    _refuse(context, item)
+                    refuse(context, item)
                 case Hold():
                     ended.wait(PATIENCE_SECONDS)
                     return
@@ -298,10 +298,10 @@ class FakeService(TextGenerationServiceServicer):
         self.time_left.append(context.time_remaining())
         self.metadata.append(dict(context.invocation_metadata()))
         if self.refusal is not None:
-            _refuse(context, self.refusal)
+            refuse(context, self.refusal)
 
 
-def _refuse(context: grpc.ServicerContext, refusal: Refuse) -> None:
+def refuse(context: grpc.ServicerContext, refusal: Refuse) -> None:
     context.set_trailing_metadata(refusal.metadata)
     context.abort(refusal.code, refusal.details)
 
