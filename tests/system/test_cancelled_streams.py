@@ -19,7 +19,7 @@ SLOTS, QUEUE = 16, 80
 AT_ONCE = 48
 STREAMS = 20_000
 # The first ones make threads' arenas, gRPC's pools, and the caches of the interpreter.
-WARM_UP = 4000
+WARM_UP = 6000
 MOST_GROWTH = 4 << 20
 SEED = 3
 
@@ -66,7 +66,7 @@ def flags():
 
 async def test_cancelled_streams_leave_no_memory_and_all_slots(start, small, figures, flags):
     process, address = start(*flags, artifact=small["fp32"])
-    streams = STREAMS * 10 if figures.minutes else STREAMS
+    streams = STREAMS * 3 if figures.minutes else STREAMS
     left = await leave_behind(process, address, streams, WARM_UP)
     figures.add(
         3,
