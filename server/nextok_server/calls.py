@@ -37,10 +37,12 @@ class Calls(Protocol):
         most_tokens: Of one call.
         draft_price: What a drafted token is taken to cost, in parts of `PRICE_UNIT`. It does not
             depend on load: a request is to draft the same alone and in a crowd.
+        cuts_freely: Whether a token has the same bits however its text is cut into calls.
     """
 
     most_tokens: int
     draft_price: int
+    cuts_freely: bool
 
     def batch(self, *, decoding: bool) -> Batch:
         """An empty batch of prompts for a step that others decode in, or not."""
@@ -71,6 +73,7 @@ class OneCall:
     _CHUNKS_ALONE = 4
     # Chunks' lengths of drafts that a step verifies, so that those without do not wait for long.
     _DRAFT_CHUNKS = 2
+    cuts_freely = True
 
     def __init__(self, chunk: int, slots: int) -> None:
         self._chunk = chunk
@@ -118,6 +121,7 @@ class SeparateCalls:
 
     # Calls of drafts. Fewer leave sequences waiting while the step decodes beside their idle rows.
     _DRAFT_CALLS = 4
+    cuts_freely = False
 
     def __init__(self, chunk: int, slots: int) -> None:
         self._chunk = chunk

@@ -67,6 +67,7 @@ class Completion:
             if isinstance(event, PromptScore):
                 response.prompt_logprobs.append(self._replies.scored(event))
                 continue
+            assert isinstance(event, Step)
             self._add_step(event, response)
             if self.finished:
                 response.summary.CopyFrom(self._summary())

@@ -24,40 +24,47 @@ from nextok_server.sampling import (
     needs_occurrences,
     top_candidates,
 )
-from nextok_server.sequence import Distribution, Outputs, PromptScore, Sequence, Step
+from nextok_server.sequence import Distribution, Outlook, Outputs, PromptScore, Sequence, Step
 
 # A given token is scored against the raw distribution: nothing is filtered.
 _RAW = SamplingParams()
 
 
-def advance(
-    sequence: Sequence, outputs: Distributions, index: int, draft: int | None = None
-) -> Step:
-    """Chooses the sequence's next token from row `index`, appends it and tells of it.
+def row_at(outputs: Distributions, index: int, params: SamplingParams) -> Row:
+    """Row `index` of a step's outputs, as views of them; computed for such parameters."""
+    top = outputs.top_logprobs[index]
+    # At temperature 1 the sum over the vocabulary is known: the probabilities add up to 1.
+    mass = (
+        math.exp(-float(top[0]))
+        if params.temperature == 1.0
+        else float(outputs.temperature_mass[index])
+    )
+    return Row(
+        outputs.logprobs[index],
+        top,
+        outputs.top_ids[index],
+        float(outputs.logit_max[index]),
+        mass,
+        float(outputs.entropy[index]),
+    )
+
+
+def advance(sequence: Sequence, row: Row, draft: int | None = None) -> Step:
+    """Chooses the sequence's next token, appends it and tells of it.
 
     Args:
         sequence: All of whose tokens are computed.
-        outputs: Of the step.
-        index: Of the row behind the last token.
+        row: What stands behind the last one.
         draft: The token that was drafted for this place; it is counted, and changes nothing.
     """
-    request = sequence.request
-    params = request.sampling
-    row = _row(outputs, index, params)
-    prompt_length = len(request.prompt)
-    occurrences = None
-    if needs_occurrences(params):
-        occurrences = Occurrences.of(request.prompt, sequence.tokens[prompt_length:])
-    banned = sequence.banned()
-    filtered = filter_row(
-        row,
-        params,
-        occurrences=occurrences,
-        banned=np.array(sorted(banned), np.int64) if banned else None,
-    )
-    forced = sequence.next_forced
-    token_id = draw(params, filtered, len(sequence.tokens)) if forced is None else forced
-    distribution = _describe(row, filtered, request.outputs, float(outputs.entropy[index]))
+    filtered = _filter(sequence, row)
+    forced = sequence.forced.popleft() if sequence.forced else None
+    if forced is None:
+        token_id = draw(sequence.sampling, filtered, len(sequence.tokens))
+        sequence.draws = max(0, sequence.draws - 1)
+    else:
+        token_id = forced
+    distribution = _describe(row, filtered, sequence.request.outputs)
     # Mostly it is among the likeliest, and has been described with them.
     described = (candidate for candidate in distribution.top if candidate.token_id == token_id)
     token = next(described, None) or candidates(row, filtered, [token_id])[0]
@@ -78,13 +85,19 @@ def advance(
     )
 
 
+def outlook(sequence: Sequence, row: Row) -> Outlook:
+    """Tells of what could come next, `row`, and chooses nothing."""
+    distribution = _describe(row, _filter(sequence, row), sequence.request.outputs)
+    return Outlook(len(sequence.tokens), distribution, time.monotonic())
+
+
 def score(
     wanted: Outputs, position: int, token_ids: Many[int], outputs: Distributions, index: int
 ) -> list[PromptScore]:
     """Tells how likely tokens were to stand at `position`, given row `index` before it."""
-    row = _row(outputs, index, _RAW)
+    row = row_at(outputs, index, _RAW)
     filtered = filter_row(row, _RAW)
-    distribution = _describe(row, filtered, wanted, float(outputs.entropy[index]))
+    distribution = _describe(row, filtered, wanted)
     at = time.monotonic()
     return [
         PromptScore(position, token.token_id, token, distribution, at=at)
@@ -92,27 +105,30 @@ def score(
     ]
 
 
-def _row(outputs: Distributions, index: int, params: SamplingParams) -> Row:
-    top = outputs.top_logprobs[index]
-    # At temperature 1 the sum over the vocabulary is known: the probabilities add up to 1.
-    mass = (
-        math.exp(-float(top[0]))
-        if params.temperature == 1.0
-        else float(outputs.temperature_mass[index])
-    )
-    return Row(
-        outputs.logprobs[index], top, outputs.top_ids[index], float(outputs.logit_max[index]), mass
+def _filter(sequence: Sequence, row: Row) -> Filtered:
+    """What the sequence's parameters make of the row behind its last token."""
+    params = sequence.sampling
+    occurrences = None
+    if needs_occurrences(params):
+        prompt = sequence.request.prompt
+        occurrences = Occurrences.of(prompt, sequence.tokens[len(prompt) :])
+    banned = sequence.banned()
+    return filter_row(
+        row,
+        params,
+        occurrences=occurrences,
+        banned=np.array(sorted(banned), np.int64) if banned else None,
     )
 
 
-def _describe(row: Row, filtered: Filtered, wanted: Outputs, entropy: float) -> Distribution:
+def _describe(row: Row, filtered: Filtered, wanted: Outputs) -> Distribution:
     top = row.top_logprobs
     listed = top_candidates(row, filtered, wanted.top) if wanted.top else []
     top_mass = math.fsum(math.exp(candidate.logprob) for candidate in listed)
     return Distribution(
         top=listed,
         chosen=candidates(row, filtered, wanted.token_ids) if wanted.token_ids else [],
-        entropy=entropy,
+        entropy=row.entropy,
         top_mass=min(1.0, top_mass),
         tail_mass=max(0.0, 1.0 - top_mass),
         margin=float(top[0] - top[1]) if len(top) > 1 else math.inf,

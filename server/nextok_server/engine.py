@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import time
 
-from nextok_server.distribution import advance
+from nextok_server.branching import go_on
+from nextok_server.distribution import advance, row_at
 from nextok_server.model import Chunk, Distributions, Model
+from nextok_server.orders import Fork, Order
 from nextok_server.reading import read_chunk, wanted_columns
-from nextok_server.sampling import SamplingParams, inverse_temperature
+from nextok_server.sampling import Row, SamplingParams, inverse_temperature
 from nextok_server.scheduler import Scheduler
 from nextok_server.sequence import Event, Sequence
 from nextok_server.tally import Tally
@@ -30,11 +32,15 @@ class Engine:
         self.scheduler = scheduler
         self.tally = Tally()
         self._model = model
+        # Open sequences with orders that were not looked at yet, in the order of those.
+        self._ordered: dict[Sequence, None] = {}
+        # Those that hold a row but no slot. As many rows as there are slots, and no more.
+        self._lent: set[Sequence] = set()
 
     @property
     def has_work(self) -> bool:
-        """Whether a step would compute anything."""
-        return self.scheduler.has_work
+        """Whether a step would do anything."""
+        return bool(self._ordered) or self.scheduler.has_work
 
     @property
     def has_excess(self) -> bool:
@@ -45,7 +51,21 @@ class Engine:
         """Drops a sequence, unless it has already ended."""
         if not sequence.finished:
             sequence.finished = True
+            self._ordered.pop(sequence, None)
+            self._lent.discard(sequence)
             self.scheduler.remove(sequence)
+
+    def order(self, sequence: Sequence, order: Order | Fork) -> None:
+        """Gives an open sequence something to do after what it has."""
+        if not sequence.finished:
+            sequence.orders.append(order)
+            self._ordered[sequence] = None
+
+    def park(self, sequence: Sequence) -> None:
+        """Frees an open sequence's slot, unless it is at work; its next order gets it another."""
+        if not sequence.at_work and sequence not in self._ordered:
+            self._lent.discard(sequence)
+            self.scheduler.park(sequence)
 
     def step(self) -> Events:
         """Computes some prompts' next chunks, some drafts, and one token of all others.
@@ -57,6 +77,10 @@ class Engine:
         began = time.monotonic()
         events: Events = []
         tokens = 0
+        ordered, self._ordered = self._ordered, {}
+        for sequence in ordered:
+            if not sequence.at_work:
+                events.extend(self._go_on(sequence, sequence.row))
         for works in self.scheduler.plan():
             tokens += sum(work.size for work in works)
             events.extend(self._compute(works))
@@ -73,7 +97,7 @@ class Engine:
         for work in works:
             self._mark_started(work.sequence)
         chunks = [_chunk(work) for work in works]
-        params = [work.sequence.request.sampling for work in works]
+        params = [work.sequence.sampling for work in works]
         outputs = self._model.forward(
             chunks,
             [inverse_temperature(p) for p in params],
@@ -83,12 +107,37 @@ class Engine:
         events: Events = []
         row = 0
         for work, chunk in zip(works, chunks, strict=True):
-            if work.draft:
-                events.append((work.sequence, self._read_draft(work, outputs, row)))
-            else:
-                self.scheduler.note_computed(work)
-                events.append((work.sequence, read_chunk(work.sequence, chunk, outputs, row)))
+            events.extend(self._read(work, chunk, outputs, row))
             row += len(chunk.wanted)
+        return events
+
+    def _read(self, work: Work, chunk: Chunk, outputs: Distributions, row: int) -> Events:
+        """What becomes known with a work, whose distributions begin at `row`."""
+        sequence = work.sequence
+        if work.draft:
+            return [(sequence, self._read_draft(work, outputs, row))]
+        self.scheduler.note_computed(work)
+        if not sequence.request.open:
+            return [(sequence, read_chunk(sequence, chunk, outputs, row))]
+        if not sequence.idle:
+            return []
+        # Others are computed before it is told what to do with it.
+        last = row_at(outputs, row + len(chunk.wanted) - 1, sequence.sampling).copy()
+        return self._go_on(sequence, last)
+
+    def _go_on(self, sequence: Sequence, row: Row | None) -> Events:
+        """Has an open sequence do what it is ordered to, and those computed that need it."""
+        events = go_on(sequence, row, lend=len(self._lent) < self._model.slots)
+        for changed, _ in events:
+            self._lent.discard(changed)
+            if changed.finished:
+                continue
+            if changed.slot >= 0:
+                self.scheduler.rewind(changed)
+            elif changed.at_work:
+                self.scheduler.add(changed)
+            elif changed.row is not None:
+                self._lent.add(changed)
         return events
 
     def _read_draft(self, work: Work, outputs: Distributions, row: int) -> list[Event]:
@@ -104,7 +153,8 @@ class Engine:
         events: list[Event] = []
         for token in (*work.draft, None):
             sequence.computed += 1
-            events.append(advance(sequence, outputs, row + len(events), token))
+            place = row_at(outputs, row + len(events), sequence.sampling)
+            events.append(advance(sequence, place, token))
             if sequence.finished or sequence.tokens[-1] != token:
                 break
         drafter.settle(len(work.draft), sequence.accepted - accepted)
@@ -123,7 +173,7 @@ def _chunk(work: Work) -> Chunk:
     sequence, start = work.sequence, work.sequence.computed
     tokens = sequence.tokens[start : start + work.length] + work.draft
     is_decoded = work.length == 1
-    wanted = range(work.size) if is_decoded else wanted_columns(sequence.request, start, work.size)
+    wanted = range(work.size) if is_decoded else wanted_columns(sequence, start, work.size)
     return Chunk(sequence.slot, start, tokens, wanted)
 
 

@@ -48,8 +48,8 @@ class FairQueue:
         heapq.heappush(self._waiting.setdefault(sequence.caller, []), entry)
 
     def remove(self, sequence: Sequence) -> None:
-        """Takes a sequence out whose turn has not come."""
-        left = [e for e in self._waiting[sequence.caller] if e[2] is not sequence]
+        """Takes a sequence out whose turn has not come, if it is there."""
+        left = [e for e in self._waiting.get(sequence.caller, []) if e[2] is not sequence]
         heapq.heapify(left)
         self._keep(sequence.caller, left)
 
@@ -129,4 +129,4 @@ class FairQueue:
         if entries:
             self._waiting[caller] = entries
         else:
-            del self._waiting[caller]
+            self._waiting.pop(caller, None)

@@ -4,8 +4,9 @@ Knows: slots, prefixes of prompts, who was used when. Does not know: tensors, wh
 
 A prefix is known by its chunks: the key of a chunk has a SHA-256 over that of the one before it and
 its own tokens, so that one key stands for everything up to the chunk's end. Only chunks that were
-computed as prefill are noted: whole ones, and the last one before a fork. The memory behind them
-is moved by `Rows`.
+computed as prefill are noted: whole ones, and the last one before a fork; and, of sequences that
+are copied, moved and rewound, tokens that were computed one by one, each a chunk of its own. The
+memory behind them is moved by `Rows`.
 """
 
 from __future__ import annotations
@@ -62,6 +63,18 @@ def chunk_keys(
         keys.append(Key(end, digest))
         start = end
     return tuple(keys)
+
+
+def token_key(before: Key | None, token: int, *, family: bytes = b"") -> Key:
+    """The key of a text with one more token, which is computed by itself.
+
+    Args:
+        before: Key of the text without it; None where it is the first.
+        token: The token.
+        family: Keys of another family are other ones.
+    """
+    end, digest = before or (0, family)
+    return Key(end + 1, sha256(digest + array("I", [token]).tobytes()).digest())
 
 
 @dataclass(slots=True, eq=False)
@@ -174,6 +187,11 @@ class KVCache:
         slot = self._slots[number]
         slot.keys.append(key)
         self._holders.setdefault(key, set()).add(number)
+
+    def cut(self, number: int, tokens: int) -> None:
+        """Says that what a taken slot holds behind so many tokens will be written over."""
+        slot = self._slots[number]
+        self._forget(slot, sum(key.end <= tokens for key in slot.keys))
 
     def copy(self, number: int, keys: Many[Key]) -> None:
         """Gives a taken slot, which holds the first of `keys`, the others too; all were found."""

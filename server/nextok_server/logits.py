@@ -9,7 +9,7 @@ not see a shift, and penalties, which do, are applied to the logits as they were
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,7 @@ class Row:
         logit_max: the largest logit.
         temperature_mass: sum over the vocabulary of
             exp((logprob - largest logprob) * inverse temperature).
+        entropy: of the raw distribution, in nats.
     """
 
     logprobs: FloatArray
@@ -48,6 +49,16 @@ class Row:
     top_ids: IntArray
     logit_max: float
     temperature_mass: float
+    entropy: float
+
+    def copy(self) -> "Row":
+        """The same, with arrays of its own."""
+        return replace(
+            self,
+            logprobs=self.logprobs.copy(),
+            top_logprobs=self.top_logprobs.copy(),
+            top_ids=self.top_ids.copy(),
+        )
 
     @property
     def head_is_whole(self) -> bool:

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from nextok_server.distribution import advance, score
+from nextok_server.distribution import advance, row_at, score
 from nextok_server.model import Chunk, Distributions
-from nextok_server.sequence import Event, PromptScore, Request, Scoring, Sequence
+from nextok_server.sequence import Event, PromptScore, Scoring, Sequence
 
 
-def wanted_columns(request: Request, start: int, length: int) -> range:
-    """Columns of a prompt's chunk, which begins at `start`, whose distributions are wanted."""
+def wanted_columns(sequence: Sequence, start: int, length: int) -> range:
+    """Columns of a chunk, which begins at `start`, whose distributions are wanted."""
+    request = sequence.request
     if request.outputs.prompt:
         return range(length)
     if request.scoring is not None:
         return range(min(length, max(0, request.scoring.first - start)), length)
-    is_last = start + length == len(request.prompt)
+    is_last = start + length == len(sequence.tokens)
     return range(length - 1, length) if is_last else range(0)
 
 
@@ -45,8 +46,9 @@ def read_chunk(sequence: Sequence, chunk: Chunk, outputs: Distributions, row: in
         for place in range(start, min(end, len(prompt) - 1)):
             token_ids = prompt[place + 1 : place + 2]
             events += score(wanted, place + 1, token_ids, outputs, row + place - start)
-    if end >= len(prompt):
-        events.append(advance(sequence, outputs, row + len(chunk.wanted) - 1))
+    if sequence.idle:
+        last = row_at(outputs, row + len(chunk.wanted) - 1, sequence.sampling)
+        events.append(advance(sequence, last))
     return events
 
 

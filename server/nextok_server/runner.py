@@ -20,6 +20,7 @@ import structlog
 from nextok_server import current_call
 from nextok_server.engine import Engine, Events
 from nextok_server.errors import Draining, EngineFailed, QueueFull, ServerError
+from nextok_server.orders import Fork, Order
 from nextok_server.pacing import Pacing
 from nextok_server.sequence import Event, Request, Sequence, is_end
 
@@ -173,11 +174,30 @@ class Runner:
         """
         if self._failure is not None:
             raise self._failure
-        sequence = Sequence(request, window, admission.party)
-        stream = self._streams[sequence] = Stream(sequence, admission)
-        admission.streams.add(stream)
-        self._inbox.put(lambda: self._engine.scheduler.add(sequence))
+        stream = self._register(admission, request, window)
+        self._inbox.put(lambda: self._engine.scheduler.add(stream.sequence))
         return stream
+
+    def order(self, stream: Stream, order: Order) -> None:
+        """Gives an open sequence something to do after what it has."""
+        self._inbox.put(lambda: self._engine.order(stream.sequence, order))
+
+    def fork(self, stream: Stream, request: Request, *, window: int) -> Stream:
+        """Starts a sequence as a copy of an open one, once that has done what it was ordered to.
+
+        It is lost if the open one is cancelled before. Arguments, beside the open sequence's
+        stream, and errors are those of `start`; the request's prompt is the open one's.
+        """
+        if self._failure is not None:
+            raise self._failure
+        child = self._register(stream.admission, request, window)
+        fork = Fork(child.sequence)
+        self._inbox.put(lambda: self._engine.order(stream.sequence, fork))
+        return child
+
+    def park(self, stream: Stream) -> None:
+        """Frees the slot of an open sequence that has nothing to do, until it has again."""
+        self._inbox.put(lambda: self._engine.park(stream.sequence))
 
     def cancel(self, stream: Stream) -> None:
         """Gives a stream up; its slot is free before the next step. Safe to repeat."""
@@ -214,12 +234,19 @@ class Runner:
         self._failure = Draining("the server stopped")
         self._fail_all(self._failure)
 
+    def _register(self, admission: Admission, request: Request, window: int) -> Stream:
+        sequence = Sequence(request, window, admission.party)
+        stream = self._streams[sequence] = Stream(sequence, admission)
+        admission.streams.add(stream)
+        return stream
+
     def _forget(self, stream: Stream) -> bool:
         """Strikes a stream out; tells whether it was still there."""
         if self._streams.pop(stream.sequence, None) is None:
             return False
         stream.admission.streams.remove(stream)
-        if stream.sequence.started_at:
+        # Open sequences are rewound, copied and computed again: who orders that counts for them.
+        if stream.sequence.started_at and not stream.sequence.request.open:
             stream.admission.spend(len(stream.sequence.tokens))
         self._release(stream.admission)
         return True

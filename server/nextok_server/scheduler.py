@@ -8,6 +8,8 @@ token of every other sequence that is past its prompt, so that neither stalls ru
 long. Prompts are cut at multiples of the chunk's length, counted from their start, and anew from
 where they fork; where one token is left over it is fed as generated tokens are. The cut depends on
 the request alone, and so do the bits of what comes out, whatever kind of graph computes them.
+Tokens behind the prompt that are computed again, of a sequence that lost its slot or began with
+them, go one by one too, unless the graph's bits do not depend on it.
 
 Chunks that some slot holds are not computed again but copied, just before the sequence goes on
 behind them. Where several need a chunk that none holds yet, the first one computes it, and at the
@@ -21,8 +23,8 @@ from bisect import bisect_right
 
 from nextok_server.calls import Batch, Calls
 from nextok_server.fair_queue import FairQueue
-from nextok_server.kv_cache import Key, KVCache, chunk_keys
-from nextok_server.sequence import Request, Sequence
+from nextok_server.kv_cache import Key, KVCache, chunk_keys, token_key
+from nextok_server.sequence import Sequence
 from nextok_server.work import Work
 
 # Chunks that one step copies, unless the first sequence needs more. Copying one takes a
@@ -74,12 +76,12 @@ class Scheduler:
     @property
     def has_work(self) -> bool:
         """Whether a step would compute anything."""
-        admissible = bool(self._waiting) and self._cache.has_room
-        return admissible or any(not sequence.paused for sequence in self._running)
+        admissible = self._cache.has_room or self._resting_relative() is not None
+        return (bool(self._waiting) and admissible) or any(map(_is_ready, self._running))
 
     def add(self, sequence: Sequence) -> None:
         """Puts a sequence in the queue, where its caller and its priority put it."""
-        sequence.keys = self._keys(sequence.request)
+        sequence.keys = self._keys(sequence)
         if sequence.keys:
             # What it will want is not to be lost to those that are admitted before it.
             self._cache.find(self._reusable(sequence))
@@ -88,12 +90,29 @@ class Scheduler:
     def remove(self, sequence: Sequence) -> None:
         """Forgets a sequence, wherever it is, and frees its slot."""
         if sequence.slot >= 0:
-            self._running.remove(sequence)
-            self._cache.give_back(sequence.slot, sequence.computed)
-            self._waiting.settle(sequence)
-            sequence.slot = -1
+            self._free(sequence)
         else:
             self._waiting.remove(sequence)
+
+    def park(self, sequence: Sequence) -> None:
+        """Frees the slot of an open sequence that has nothing to do; `add` gets it another."""
+        sequence.row = None
+        if sequence.slot >= 0:
+            self._free(sequence)
+            sequence.computed = 0
+
+    def rewind(self, sequence: Sequence) -> None:
+        """Has the last token of a running open sequence computed once more, if all of them are.
+
+        That is where its distribution is wanted again: a token of a prompt's chunk with that.
+        """
+        if sequence.computed < len(sequence.tokens) or not sequence.at_work:
+            return
+        sequence.computed = len(sequence.tokens) - 1
+        if not self._calls.cuts_freely:
+            sequence.computed = sequence.keys[-2].end if len(sequence.keys) > 1 else 0
+        sequence.cached = min(sequence.cached, sequence.computed)
+        self._cache.cut(sequence.slot, sequence.computed)
 
     def plan(self) -> list[list[Work]]:
         """Admits what there is room for and says what the next step computes, call by call.
@@ -104,7 +123,7 @@ class Scheduler:
         self._steps += 1
         if not self._running or self._steps % _STEPS_A_TRIM == 0:
             self._cache.trim()
-        ready = [sequence for sequence in self._running if not sequence.paused]
+        ready = [sequence for sequence in self._running if _is_ready(sequence)]
         decoding = [sequence for sequence in ready if _is_decoding(sequence)]
         prefilling = [sequence for sequence in ready if not _is_decoding(sequence)]
         works = self._prompts(
@@ -118,7 +137,7 @@ class Scheduler:
     def _prompts(self, sequences: list[Sequence], batch: Batch) -> list[Work]:
         """The next chunks of prompts, as far as they fit and nobody else computes them."""
         works: list[Work] = []
-        copies = _COPIED_CHUNKS
+        copies = most_copies = _COPIED_CHUNKS * self._chunk
         begun: set[Key] = set()
         for sequence in sequences:
             # Prompts are fed in chunks up to their last, so this is a chunk's border.
@@ -131,18 +150,19 @@ class Scheduler:
             if sequence.request.outputs.prompt or sequence.request.scoring is not None:
                 # What it tells of its prompt is to come piece by piece, as far as it is read.
                 chunks = min(chunks, 1)
-            affordable = held - own <= copies or copies == _COPIED_CHUNKS
+            copied = place - sequence.computed
+            affordable = copied <= copies or copies == most_copies
             if not affordable or not chunks:
                 continue
             if not begun.isdisjoint(reusable[held : held + 1]):
                 continue
             if held > own:
                 self._copy(sequence, held)
-                copies -= held - own
+                copies -= copied
             length = self._length(sequence, place, chunks)
             if length > 1:
                 batch.add(sequence.slot, length)
-                begun.update(sequence.keys[held : held + chunks])
+                begun.update(sequence.keys[held : _count(sequence.keys, place + length)])
             works.append(Work(sequence, length))
         return works
 
@@ -151,40 +171,88 @@ class Scheduler:
         sequence = work.sequence
         before = _held(sequence)
         sequence.computed += work.length
+        sequence.last_step = self._steps
+        self._extend(sequence)
         for key in sequence.keys[before : _held(sequence)]:
             self._cache.note(sequence.slot, key)
 
     def _admit(self) -> None:
-        while self._waiting and self._cache.has_room:
+        while self._waiting:
+            if not self._cache.has_room:
+                resting = self._resting_relative()
+                if resting is None:
+                    break
+                self.park(resting)
             sequence = self._waiting.pop(self._running)
             sequence.slot, held = self._cache.take(self._reusable(sequence))
             sequence.computed = sequence.cached = sequence.keys[held - 1].end if held else 0
             self._running.append(sequence)
 
-    def _keys(self, request: Request) -> tuple[Key, ...]:
-        """What the chunks of a prompt are known by: to everybody, to its family or not at all."""
-        alone = request.bypass_prefix_reuse or not self._reuse
-        if not self._reuse and not request.family:
-            return ()
-        family = request.family if alone else b""
-        return chunk_keys(request.prompt, self._chunk, fork=request.fork, family=family)
+    def _resting_relative(self) -> Sequence | None:
+        """The longest idle of those whose relative is the next to be admitted.
 
-    def _reusable(self, sequence: Sequence) -> tuple[Key, ...]:
-        """The chunks of its prompt that a sequence may take from others.
+        So the branches of one call never wait for each other to be parked.
+        """
+        resting = [sequence for sequence in self._running if sequence.idle]
+        if not resting or not self._waiting:
+            return None
+        family = self._waiting.peek(self._running).request.family
+        relatives = [sequence for sequence in resting if sequence.request.family == family]
+        return min(relatives, key=lambda sequence: sequence.last_step, default=None)
+
+    def _free(self, sequence: Sequence) -> None:
+        self._running.remove(sequence)
+        self._cache.give_back(sequence.slot, sequence.computed)
+        self._waiting.settle(sequence)
+        sequence.slot = -1
+
+    def _keys(self, sequence: Sequence) -> list[Key]:
+        """What the chunks of a text are known by: to everybody, to its family or not at all."""
+        request = sequence.request
+        if not self._reuse and not request.family:
+            return []
+        fork = len(request.prompt) if request.open else request.fork
+        sequence.keys = list(
+            chunk_keys(request.prompt, self._chunk, fork=fork, family=self._family(sequence))
+        )
+        self._extend(sequence)
+        return sequence.keys
+
+    def _family(self, sequence: Sequence) -> bytes:
+        """Whom its keys are known to; empty: to everybody."""
+        alone = sequence.request.bypass_prefix_reuse or not self._reuse
+        return sequence.request.family if alone else b""
+
+    def _extend(self, sequence: Sequence) -> None:
+        """Gives the tokens of an open sequence that came after its keys keys of their own."""
+        if not sequence.request.open:
+            return
+        keys, family = sequence.keys, self._family(sequence)
+        last = keys[-1] if keys else None
+        for token in sequence.tokens[last.end if last else 0 :]:
+            last = token_key(last, token, family=family)
+            keys.append(last)
+
+    def _reusable(self, sequence: Sequence) -> list[Key]:
+        """The chunks of its text that a sequence may take from others.
 
         What its distributions come from is left to compute, one token at least.
         """
         request = sequence.request
         if request.outputs.prompt or (request.bypass_prefix_reuse and not request.family):
-            return ()
+            return []
         scoring = request.scoring
-        most = len(request.prompt) - 1 if scoring is None else scoring.first
+        most = len(sequence.tokens) - 1 if scoring is None else scoring.first
         return sequence.keys[: _count(sequence.keys, most)]
 
     def _length(self, sequence: Sequence, place: int, chunks: int) -> int:
         """Tokens of so many chunks, the first of which begins at a place."""
-        fork = sequence.request.fork
-        end = fork if fork is not None and place < fork else len(sequence.tokens)
+        fork, end = sequence.request.fork, len(sequence.request.prompt)
+        if place >= end:
+            rest = len(sequence.tokens) - place
+            return min(chunks * self._chunk, rest) if self._calls.cuts_freely else 1
+        if fork is not None and place < fork:
+            end = fork
         return min(chunks * self._chunk, end - place)
 
     def _draft(self, sequence: Sequence) -> list[int]:
@@ -208,9 +276,14 @@ def _held(sequence: Sequence) -> int:
     return _count(sequence.keys, sequence.computed)
 
 
-def _count(keys: tuple[Key, ...], tokens: int) -> int:
+def _count(keys: list[Key], tokens: int) -> int:
     """How many chunks end within so many tokens."""
     return bisect_right(keys, tokens, key=lambda key: key.end)
+
+
+def _is_ready(sequence: Sequence) -> bool:
+    """Whether it has something to compute and somebody who reads it."""
+    return not sequence.paused and not sequence.idle
 
 
 def _is_decoding(sequence: Sequence) -> bool:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import enum
 import time
+from collections import deque
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from nextok_server.drafts import Drafter
 from nextok_server.kv_cache import Key
-from nextok_server.sampling import Candidate, SamplingParams
+from nextok_server.orders import Fork, Order
+from nextok_server.sampling import Candidate, Row, SamplingParams
 
 
 class FinishReason(enum.Enum):
@@ -91,6 +93,10 @@ class Request:
             cut there too, and chunks are counted anew. None: nowhere.
         family: Sequences of one family share what they compute, even where they share it with
             nobody else. Empty: of none.
+        open: Goes on as it is ordered to, and tells the distribution behind its last token when it
+            has done so; ends when it is cancelled. See orders.
+        appended: Of an open one: tokens behind the prompt that it begins with. They are computed
+            as generated ones are, and not told.
     """
 
     prompt: tuple[int, ...]
@@ -104,6 +110,8 @@ class Request:
     scoring: Scoring | None = None
     fork: int | None = None
     family: bytes = b""
+    open: bool = False
+    appended: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,12 +178,28 @@ class PromptScore:
     at: float = 0.0
 
 
-Event = Step | PromptScore
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What could come next where an open sequence stands, and nothing was chosen.
+
+    Attributes:
+        position: Tokens before, the prompt's included.
+        at: `time.monotonic()` when it was known.
+    """
+
+    position: int
+    distribution: Distribution
+    at: float
+
+
+Event = Step | PromptScore | Outlook
 
 
 def is_end(event: Event) -> bool:
     """Whether nothing comes after this event."""
-    return event.last if isinstance(event, PromptScore) else event.finish is not None
+    if isinstance(event, Step):
+        return event.finish is not None
+    return isinstance(event, PromptScore) and event.last
 
 
 @dataclass(slots=True, eq=False)
@@ -185,10 +209,18 @@ class Sequence:
     Attributes:
         caller: Who gets it, for those who share the slots out.
         tokens: Prompt and completion so far.
+        sampling: How tokens are chosen from now on.
+        forced: Tokens to append that were given.
+        draws: Of an open sequence: tokens to draw after those.
+        orders: Of an open sequence: what to do after that.
+        at_work: Of an open sequence: whether the distribution behind its last token is still to be
+            told, after what it is doing.
+        row: Of an open sequence that is not at work: that distribution, where it is at hand.
         computed: How many of them the cache holds.
         cached: How many of those were not computed for this sequence but taken from others.
-        keys: What the cache knows the prompt's chunks by; see kv_cache.
-        slot: Row of the cache; -1 while waiting.
+        keys: What the cache knows its chunks and tokens by; see kv_cache.
+        slot: Row of the cache; -1 while waiting or parked.
+        last_step: Number of the last step that computed something of it.
         read: Events that the reader took; written by the event loop, read by the engine.
         window: Events that may be unread before the sequence pauses.
         started_at: When the first computation began.
@@ -205,10 +237,17 @@ class Sequence:
     caller: str = ""
     arrived_at: float = field(default_factory=time.monotonic)
     tokens: list[int] = field(default_factory=list)
+    sampling: SamplingParams = field(init=False)
+    forced: deque[int] = field(init=False)
+    draws: int = 0
+    orders: deque[Order | Fork] = field(default_factory=deque)
+    at_work: bool = True
+    row: Row | None = None
     computed: int = 0
     cached: int = 0
-    keys: tuple[Key, ...] = ()
+    keys: list[Key] = field(default_factory=list)
     slot: int = -1
+    last_step: int = 0
     produced: int = 0
     read: int = 0
     started_at: float = 0.0
@@ -221,7 +260,9 @@ class Sequence:
     tell_at: float = 0.0
 
     def __post_init__(self) -> None:
-        self.tokens = list(self.request.prompt)
+        self.tokens = [*self.request.prompt, *self.request.appended]
+        self.sampling = self.request.sampling
+        self.forced = deque(self.request.forced)
         if self.request.drafts:
             self.drafter = Drafter()
 
@@ -236,10 +277,16 @@ class Sequence:
         return self.produced - self.read >= self.window
 
     @property
-    def next_forced(self) -> int | None:
-        """The next token, if the client gave it."""
-        forced = self.request.forced
-        return forced[self.generated] if self.generated < len(forced) else None
+    def idle(self) -> bool:
+        """Whether all that it has is computed: only an open sequence ever is."""
+        return self.computed == len(self.tokens)
+
+    def rewind(self, count: int) -> None:
+        """Takes tokens off the end, none of them the prompt's."""
+        assert 0 <= count <= self.generated
+        del self.tokens[len(self.tokens) - count :]
+        while self.keys and self.keys[-1].end > len(self.tokens):
+            self.keys.pop()
 
     def banned(self) -> frozenset[int]:
         """Tokens that may not be chosen yet."""
@@ -250,6 +297,8 @@ class Sequence:
 
     def finish_reason(self) -> FinishReason | None:
         """Whether the last token ended the sequence, and why."""
+        if self.request.open:
+            return None
         stop, last = self.request.stop, self.tokens[-1]
         if self.generated > stop.min_tokens:
             if last in stop.eos_token_ids:

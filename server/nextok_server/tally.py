@@ -95,9 +95,13 @@ class Tally:
                 self._note_produced(sequence, produced)
 
     def _note_produced(self, sequence: Sequence, produced: list[Event]) -> None:
-        if len(produced) == sequence.produced:
+        if len(produced) == sequence.produced and sequence.started_at:
             self.prompts += len(sequence.request.prompt)
             self.cached += sequence.cached
+        if sequence.request.open:
+            # How long it takes from one token to the next is up to who orders them.
+            self.generated += sum(map(_is_drawn, produced))
+            return
         last = produced[-1]
         # What the client gave is not news, and comes before what is.
         if not isinstance(last, Step) or last.forced:

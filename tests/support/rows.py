@@ -13,4 +13,5 @@ def row_of(logits: np.ndarray, params: SamplingParams, k: int) -> Row:
     order = np.array(sorted(range(len(logits)), key=lambda i: (-logprobs[i], i)))[:k]
     scaled = (logprobs - logprobs.max()) * np.float32(inverse_temperature(params))
     mass = float(np.exp(scaled).sum())
-    return Row(logprobs, logprobs[order], order, float(logits.max()), mass)
+    entropy = -float((np.exp(logprobs) * logprobs).sum())
+    return Row(logprobs, logprobs[order], order, float(logits.max()), mass, entropy)
