@@ -12,12 +12,14 @@ protobuf, and nothing else that is not Python's own.
 
 from nextok.async_branch import AsyncBranch
 from nextok.async_client import AsyncClient
+from nextok.async_contrast import AsyncContrast
 from nextok.async_generation import AsyncGeneration
 from nextok.async_scoring import AsyncScoring
 from nextok.async_session import AsyncSession
 from nextok.branch import Branch
 from nextok.candidates import Candidate
 from nextok.client import Client
+from nextok.contrast import Contrast
 from nextok.errors import (
     ArtifactChanged,
     Cancelled,
@@ -36,6 +38,7 @@ from nextok.errors import (
 )
 from nextok.generation import Generation
 from nextok.health import ServingStatus
+from nextok.lockstep import ContrastCandidate, ContrastStep
 from nextok.model import Capability, Certificate, Comparison, Limits, Model
 from nextok.recording import RecordedStep, Recording
 from nextok.recording_lines import RecordingError
@@ -57,12 +60,14 @@ from nextok.values import (
     Timings,
     Usage,
 )
+from nextok.weighing import Settings
 
 __all__ = [
     "TLS",
     "ArtifactChanged",
     "AsyncBranch",
     "AsyncClient",
+    "AsyncContrast",
     "AsyncGeneration",
     "AsyncScoring",
     "AsyncSession",
@@ -73,6 +78,9 @@ __all__ = [
     "Certificate",
     "Client",
     "Comparison",
+    "Contrast",
+    "ContrastCandidate",
+    "ContrastStep",
     "DeadlineExceeded",
     "Detokenized",
     "Difference",
@@ -101,6 +109,7 @@ __all__ = [
     "Scoring",
     "ServingStatus",
     "Session",
+    "Settings",
     "Step",
     "TextToken",
     "TextTokens",

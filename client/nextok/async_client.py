@@ -7,21 +7,25 @@ Knows grpc.aio. How requests are built and answers are read is shared with its t
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
 
 import grpc
 
 from nextok import health, replies, requests
+from nextok.async_contrast import AsyncContrast
 from nextok.async_generation import AsyncGeneration
 from nextok.async_scoring import AsyncScoring
 from nextok.async_session import AsyncSession
 from nextok.attempts import Attempts
 from nextok.calls import GenerateCalls
 from nextok.channel import ChannelOptions, channel_options
+from nextok.contrast_calls import ContrastCalls
 from nextok.errors import error_from_rpc
 from nextok.health import ServingStatus
 from nextok.interact_calls import InteractCalls
+from nextok.lockstep import Lockstep
 from nextok.model import Model
 from nextok.recording import Recording
 from nextok.replay import Replay
@@ -40,6 +44,7 @@ class AsyncClient(
     GenerateCalls[AsyncGeneration, Awaitable[Distribution], Awaitable[Replay]],
     ScoreCalls[AsyncScoring],
     InteractCalls[AsyncSession],
+    ContrastCalls[AsyncContrast],
 ):
     """A connection to a nextok server, for the event loop that it is used in first.
 
@@ -172,6 +177,14 @@ class AsyncClient(
 
     def _start_session(self, request: pb.InteractRequest, *, timeout: float | None) -> AsyncSession:
         return self._running.add(AsyncSession(self._stub.Interact(timeout=timeout), request))
+
+    def _start_contrast(self, lockstep: Lockstep, *, timeout: float | None) -> AsyncContrast:
+        contrast = AsyncContrast(
+            lockstep,
+            partial(self._start_session, timeout=timeout),
+            partial(self.tokenize, timeout=timeout),
+        )
+        return self._running.add(contrast)
 
     async def __aenter__(self) -> AsyncClient:
         return self

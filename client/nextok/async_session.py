@@ -41,12 +41,13 @@ class AsyncSession:
     def __init__(self, call: Any, request: pb.InteractRequest) -> None:
         self._call = call
         self._interaction = Interaction(request)
+        self._first = self._interaction.current
         # Actions are noted in the order in which they are sent.
         self._sending = asyncio.Lock()
         self._reading = asyncio.Lock()
         self._cancelled = False
         self._failure: NextokError | None = None
-        self._start: tuple[pb.InteractRequest, BranchState] = (request, self._interaction.current)
+        self._start: tuple[pb.InteractRequest, BranchState] = (request, self._first)
         self._begin: list[Pending] = []
 
     @property

@@ -7,6 +7,7 @@ twin, `async_client`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -16,10 +17,13 @@ from nextok import health, replies, requests
 from nextok.attempts import Attempts
 from nextok.calls import GenerateCalls
 from nextok.channel import ChannelOptions, channel_options
+from nextok.contrast import Contrast
+from nextok.contrast_calls import ContrastCalls
 from nextok.errors import error_from_rpc
 from nextok.generation import Generation
 from nextok.health import ServingStatus
 from nextok.interact_calls import InteractCalls
+from nextok.lockstep import Lockstep
 from nextok.model import Model
 from nextok.recording import Recording
 from nextok.replay import Replay
@@ -37,7 +41,10 @@ T = TypeVar("T")
 
 
 class Client(
-    GenerateCalls[Generation, Distribution, Replay], ScoreCalls[Scoring], InteractCalls[Session]
+    GenerateCalls[Generation, Distribution, Replay],
+    ScoreCalls[Scoring],
+    InteractCalls[Session],
+    ContrastCalls[Contrast],
 ):
     """A connection to a nextok server. Threads may share it.
 
@@ -166,6 +173,14 @@ class Client(
 
     def _start_session(self, request: pb.InteractRequest, *, timeout: float | None) -> Session:
         return self._running.add(Session._open(self._stub.Interact, request, timeout))
+
+    def _start_contrast(self, lockstep: Lockstep, *, timeout: float | None) -> Contrast:
+        contrast = Contrast(
+            lockstep,
+            partial(self._start_session, timeout=timeout),
+            partial(self.tokenize, timeout=timeout),
+        )
+        return self._running.add(contrast)
 
     def __enter__(self) -> Client:
         return self

@@ -6,6 +6,7 @@ ones, so that they fit light and dark pages alike.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING
@@ -14,11 +15,13 @@ from nextok.formatting import percent, percent_of_logprob, quoted, tokens, total
 
 if TYPE_CHECKING:
     from nextok.candidates import Candidate
+    from nextok.lockstep import ContrastStep
     from nextok.scores import ScoreTotal
     from nextok.tokens import TextToken
     from nextok.values import Finish, ScoredToken, Step
 
 _FULL_SHADE_NATS = 8.0  # a token of this surprisal, or more, gets the strongest colour
+_MOST_DIVERGENCE_NATS = math.log(2)  # of Jensen and Shannon's
 _CELL = 'style="text-align:left;font-family:monospace;white-space:pre"'
 
 
@@ -86,6 +89,43 @@ def scoring(scored: Sequence[ScoredToken], totals: Sequence[ScoreTotal]) -> str:
         f"{escape(ends.get(continuation, 'not finished'))}</div>"
         for continuation, spans in texts.items()
     )
+
+
+def contrast(steps: Sequence[ContrastStep]) -> str:
+    """Shows a contrast: tokens shaded by how far apart the two sides were."""
+    spans = [
+        _span(
+            step.token,
+            step.js / _MOST_DIVERGENCE_NATS * _FULL_SHADE_NATS,
+            f"{quoted(step.token)}  id {step.id}\n{percent(step.prob)} and "
+            f"{percent(step.other_prob)}\nJS {step.js:.4f}, KL {step.kl:.4f} nats",
+        )
+        for step in steps
+    ]
+    rows = [
+        (
+            quoted(step.token),
+            percent(step.prob),
+            percent(step.other_prob),
+            f"{step.kl:.4f}",
+            f"{step.reverse_kl:.4f}",
+            f"{step.js:.4f}",
+        )
+        for step in steps
+    ]
+    table = _table(("token", "first", "other", "KL", "reverse KL", "JS"), rows)
+    return f'<div style="white-space:pre-wrap;line-height:1.6">{"".join(spans)}</div>{table}'
+
+
+def contrast_candidates(step: ContrastStep) -> str:
+    """Shows one step of a contrast: the likeliest tokens of both sides."""
+    rows = [
+        (str(c.id), quoted(c.token), percent(c.prob), percent(c.other_prob))
+        for c in step.candidates
+    ]
+    head = f"{quoted(step.token)}  JS {step.js:.4f}  KL {step.kl:.4f}  {step.reverse_kl:.4f} nats"
+    table = _table(("id", "token", "first", "other"), rows)
+    return f"<div><code>{escape(head)}</code>{table}</div>"
 
 
 def _span(text: str, surprisal: float | None, hover: str, style: str = "") -> str:

@@ -43,11 +43,12 @@ class Session:
         self._call = call
         self._requests = requests
         self._interaction = Interaction(request)
+        self._first = self._interaction.current
         # Actions are noted in the order in which they are sent.
         self._sending = threading.Lock()
         self._reading = threading.Lock()
         self._failure: NextokError | None = None
-        self._begin = self._send([(request, self._interaction.current)])
+        self._begin = self._send([(request, self._first)])
 
     @classmethod
     def _open(

@@ -13,6 +13,10 @@ from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Final
+
+# A temperature below its inverse cuts all but the likeliest as well.
+_LARGEST_INVERSE: Final = 1e30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +99,8 @@ def weigh(
     largest = max(values)
     if settings.temperature == 0:
         return Weighed([values.index(largest)], [0.0], [1.0], 1.0)
-    inverse = 1.0 / _as_sent(settings.temperature)
+    # Rounded as the server rounds it.
+    inverse = _as_sent(min(1.0 / _as_sent(settings.temperature), _LARGEST_INVERSE))
     logs: Sequence[float] = values
     if inverse != 1.0:
         logs = [(value - largest) * inverse for value in values]

@@ -33,7 +33,8 @@ def reference(logprobs, settings, counts=None):
     if settings.temperature == 0:
         kept[order[0]] = True
         return kept.astype(np.float64)
-    weights = np.exp((logits - logits.max()) / as_sent(settings.temperature))
+    inverse = float(np.float32(1 / as_sent(settings.temperature)))
+    weights = np.exp((logits - logits.max()) * inverse)
     count = settings.top_k if 0 < settings.top_k < len(logits) else len(logits)
     cumulative = np.cumsum(weights[order[:count]])
     if settings.top_p < 1:

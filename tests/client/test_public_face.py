@@ -10,11 +10,13 @@ import nextok
 from nextok import (
     AsyncBranch,
     AsyncClient,
+    AsyncContrast,
     AsyncGeneration,
     AsyncScoring,
     AsyncSession,
     Branch,
     Client,
+    Contrast,
     Generation,
     Scoring,
     Session,
@@ -72,6 +74,7 @@ def _public(kind):
         (Scoring, AsyncScoring),
         (Session, AsyncSession),
         (Branch, AsyncBranch),
+        (Contrast, AsyncContrast),
     ],
 )
 def test_the_twins_have_the_same_names_and_signatures(pair):
@@ -93,7 +96,15 @@ def _parameters(method):
 
 
 def test_every_option_is_keyword_only_with_a_visible_default():
-    for name in ("generate", "next_token", "score", "interact", "tokenize", "get_model"):
+    for name in (
+        "generate",
+        "next_token",
+        "score",
+        "interact",
+        "contrast",
+        "tokenize",
+        "get_model",
+    ):
         for parameter in list(inspect.signature(getattr(Client, name)).parameters.values())[2:]:
             assert parameter.kind is inspect.Parameter.KEYWORD_ONLY
             assert parameter.default is not inspect.Parameter.empty

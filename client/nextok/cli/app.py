@@ -15,6 +15,7 @@ import typer
 from nextok.attempts import DEFAULT_RESUME
 from nextok.cli import connecting, json_lines, looks, options, recordings, stream
 from nextok.cli.bench import bench
+from nextok.cli.contrast import contrast
 from nextok.cli.demo import demo
 from nextok.cli.ending import EPILOG, ExitCode, ends_well
 from nextok.cli.score import score
@@ -248,6 +249,7 @@ def health(
 
 
 app.command()(ends_well(connecting.connects(score)))
+app.command()(ends_well(connecting.connects(contrast)))
 app.command()(ends_well(connecting.connects(bench)))
 app.command()(ends_well(connecting.connects(recordings.replay)))
 app.command()(ends_well(demo))
