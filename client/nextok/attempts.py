@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import grpc
 
-from nextok.errors import DeadlineExceeded, NextokError, Unavailable
+from nextok.errors import Cancelled, DeadlineExceeded, NextokError, Unavailable
 from nextok.transcript import Transcript
 from nextok.v1 import text_generation_pb2 as pb
 
@@ -70,12 +70,19 @@ class Attempts:
 
         A server that did not tell its artifact cannot be told from another one, so that
         nothing is put behind what came from it.
+
+        A call that reaches a server as it stops may be cancelled by it rather than refused
+        (grpc#37239); before the first message that is as good as a refusal.
         """
         if transcript.received > self._received:
             self._received = transcript.received
             self._in_vain = 0
-        told = transcript.prompt is None or bool(transcript.prompt.artifact_sha256)
-        return isinstance(failure, Unavailable) and told and self._in_vain < self._limit
+        prompt = transcript.prompt
+        told = prompt is None or bool(prompt.artifact_sha256)
+        lost = isinstance(failure, Unavailable) or (
+            prompt is None and isinstance(failure, Cancelled)
+        )
+        return lost and told and self._in_vain < self._limit
 
     def pause(self) -> float:
         """Counts one more attempt, and returns for how many seconds to wait before it."""

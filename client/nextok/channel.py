@@ -30,7 +30,8 @@ _POLICY: Final = "round_robin"
 # longer than the pauses before a broken stream is resumed.
 _FIRST_RECONNECT_MS: Final = 100
 
-# Calls that only read are made again where a server cannot be reached or goes away: three times
+# Calls that only read are made again where a server cannot be reached or goes away (as it stops,
+# it may cancel a call that has just arrived rather than refuse it, grpc#37239): three times
 # at most, and not while more than a tenth of all calls need it, so that a server in trouble gets
 # no more of it. Streams are not among them: `attempts` goes on with those, behind what came.
 _RETRIED: Final = ("GetModel", "Tokenize", "Detokenize")
@@ -47,7 +48,7 @@ _SERVICE_CONFIG: Final = json.dumps(
                     "initialBackoff": "0.1s",
                     "maxBackoff": "1s",
                     "backoffMultiplier": 2,
-                    "retryableStatusCodes": ["UNAVAILABLE"],
+                    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
                 },
             }
         ],

@@ -220,3 +220,11 @@ async def test_a_server_that_takes_nothing_new_is_left_for_the_next_of_the_list(
                 await hands.all(running)
     assert running.finish is not None
     assert running.resumed >= 1
+
+
+async def test_a_call_that_a_stopping_server_cancels_is_made_again(hands, target, service):
+    cancelled = Refuse(grpc.StatusCode.CANCELLED, "cancelled")
+    service.scripts, service.script = [[cancelled], [cancelled]], WHOLE
+    running = await hands.read(target)
+    assert [s.id for s in running.steps] == IDS
+    assert running.resumed == 2
