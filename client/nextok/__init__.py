@@ -18,6 +18,7 @@ from nextok.async_scoring import AsyncScoring
 from nextok.async_session import AsyncSession
 from nextok.branch import Branch
 from nextok.candidates import Candidate
+from nextok.choices import Choice
 from nextok.client import Client
 from nextok.contrast import Contrast
 from nextok.errors import (
@@ -76,6 +77,7 @@ __all__ = [
     "Candidate",
     "Capability",
     "Certificate",
+    "Choice",
     "Client",
     "Comparison",
     "Contrast",

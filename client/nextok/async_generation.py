@@ -15,6 +15,7 @@ import grpc
 
 from nextok.async_reading import AsyncReading, cancelled_here
 from nextok.attempts import Attempts
+from nextok.choices import Choice
 from nextok.errors import NextokError, Unavailable, error_from_rpc
 from nextok.recording import Recording, record
 from nextok.replay import Replay, compare, other_artifact
@@ -37,7 +38,7 @@ class AsyncGeneration(AsyncReading[Step]):
     def __init__(self, call: Any, attempts: Attempts) -> None:
         self._call = call
         self._attempts = attempts
-        self._transcript: Transcript = Transcript()
+        self._transcript: Transcript = Transcript(attempts.choices)
         self._cancelled = asyncio.Event()
 
     @property
@@ -51,13 +52,23 @@ class AsyncGeneration(AsyncReading[Step]):
         return tuple(self._transcript.steps)
 
     @property
+    def finishes(self) -> tuple[Finish, ...]:
+        """The ends of completions that have come so far, in the order in which they came."""
+        return tuple(self._transcript.finishes.values())
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """Each completion, by its number, with its steps that were read so far."""
+        return self._transcript.choices
+
+    @property
     def text(self) -> str:
-        """The text of the steps that were read so far, without the prompt."""
+        """The text of the steps that were read so far, without the prompt; see `finish`."""
         return self._transcript.text
 
     @property
     def finish(self) -> Finish | None:
-        """Why the completion ended; None before that."""
+        """Why the completion ended; None before that. Of several, the first: see `choices`."""
         return self._transcript.finish
 
     @property
@@ -70,13 +81,17 @@ class AsyncGeneration(AsyncReading[Step]):
         """How many calls were made, after the first, to go on with a stream that broke."""
         return self._attempts.resumed
 
-    def recording(self) -> Recording:
+    def recording(self, choice: int = 0) -> Recording:
         """Returns what it takes to run this again, once it has ended; see `Client.replay`.
+
+        Args:
+            choice: Which of several completions. Its recording is that of a request for it alone.
 
         Raises:
             RuntimeError: It has not ended, or was not read to its end.
+            ValueError: There is no such completion.
         """
-        return record(self._attempts.request, self._transcript)
+        return record(self._attempts.request, self._transcript, choice)
 
     async def _distribution(self) -> Distribution:
         """Reads the whole stream, and returns what its first step was chosen from."""
@@ -113,16 +128,20 @@ class AsyncGeneration(AsyncReading[Step]):
                 raise
             except grpc.RpcError as error:
                 failure = error_from_rpc(error)
-                if self._transcript.summary is not None and isinstance(failure, Unavailable):
-                    return False  # nothing but the status was lost
+                if self._transcript.call_ended and isinstance(failure, Unavailable):
+                    # Nothing but the status was lost.
+                    if not self._go_over():
+                        return False
+                    continue
                 if not self._attempts.can_go_on(failure, self._transcript):
                     raise failure from error
                 await self._go_on(failure)
             else:
-                if message is grpc.aio.EOF:
+                if message is not grpc.aio.EOF:
+                    self._add(message)
+                    return True
+                if not self._go_over():
                     return False
-                self._add(message)
-                return True
 
     def _add(self, message: pb.GenerateResponse) -> None:
         try:
@@ -130,6 +149,15 @@ class AsyncGeneration(AsyncReading[Step]):
         except NextokError:
             self._call.cancel()
             raise
+
+    def _go_over(self) -> bool:
+        """Makes the call for the next completion of a stream that broke, if there is one left."""
+        if not self._attempts.has_more(self._transcript):
+            return False
+        if self._cancelled.is_set():
+            raise cancelled_here()
+        self._call = self._attempts.following(self._transcript)
+        return True
 
     async def _go_on(self, failure: NextokError) -> None:
         """Makes another call, after a pause that `cancel` ends."""

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import grpc
 
+from nextok.choices import choice_seed
 from nextok.errors import Cancelled, DeadlineExceeded, NextokError, Unavailable
 from nextok.transcript import Transcript
 from nextok.v1 import text_generation_pb2 as pb
@@ -36,6 +37,7 @@ class Attempts:
 
     Attributes:
         request: As given.
+        choices: How many completions it asks for.
         resumed: How often the stream was gone on with.
 
     Raises:
@@ -53,6 +55,7 @@ class Attempts:
         if resume < 0:
             raise ValueError(f"resume: is {resume}, the least is 0")
         self.request = request
+        self.choices = max(1, request.n)
         self.resumed = 0
         self._method = method
         self._limit = resume
@@ -105,15 +108,52 @@ class Attempts:
                 f"{self._timeout:g} s passed before the stream could be resumed; it broke with "
                 f"{failure}",
             ) from failure
+        return self._behind(transcript, left)
+
+    def has_more(self, transcript: Transcript) -> bool:
+        """Tells whether, of a stream that broke, completions are left that no call was made for.
+
+        Several are gone on with one after the other.
+        """
+        return transcript.only in transcript.finishes and bool(transcript.unfinished)
+
+    def following(self, transcript: Transcript) -> Any:
+        """Makes the call for the next of them.
+
+        Raises:
+            DeadlineExceeded: There is no time left for it.
+        """
+        left = self._left()
+        if left is not None and left <= 0:
+            raise DeadlineExceeded(
+                grpc.StatusCode.DEADLINE_EXCEEDED,
+                f"{self._timeout:g} s passed before all completions were resumed",
+            )
+        return self._behind(transcript, left)
+
+    def _behind(self, transcript: Transcript, timeout: float | None) -> Any:
+        """Makes the call that goes on behind what was received.
+
+        One for several completions is sent again as it was while nothing of them has come, and
+        otherwise for the first that has not ended, alone and with its own seed.
+        """
         request = pb.GenerateRequest()
         request.CopyFrom(self.request)
+        only = None
         if transcript.prompt is not None:
             request.sampling.seed = transcript.prompt.seed
             request.drafts = transcript.prompt.drafts
-        request.resume_token_ids.extend(transcript.token_ids)
-        transcript.expect(len(request.resume_token_ids), time.monotonic() - self._began)
+            if self.choices > 1 and transcript.arrived:
+                only = next(iter(transcript.unfinished), 0)
+                request.sampling.seed = choice_seed(transcript.prompt.seed, only)
+                request.ClearField("n")
+                scored = len(transcript.prompt_logprobs) == len(transcript.prompt.tokens)
+                request.prompt_logprobs = self.request.prompt_logprobs and not scored
+        request.resume_token_ids.extend(transcript.token_ids(only or 0))
+        since = time.monotonic() - self._began
+        transcript.expect(only, len(request.resume_token_ids), since)
         self.resumed += 1
-        return self._method(request, timeout=left)
+        return self._method(request, timeout=timeout)
 
     def _left(self) -> float | None:
         if self._timeout is None:

@@ -41,6 +41,7 @@ class GenerateCalls(ABC, Generic[G, D, R]):
         self,
         prompt: str | Sequence[int],
         *,
+        n: int | None = None,
         temperature: float | None = None,
         top_k: int | None = None,
         top_p: float | None = None,
@@ -72,6 +73,9 @@ class GenerateCalls(ABC, Generic[G, D, R]):
 
         Args:
             prompt: Text, or token ids that are taken as they are.
+            n: How many completions; the prompt is computed once. Each step names its `choice`;
+                choice i is what a request for one completion with the seed plus i gives.
+                Default 1.
             temperature: 0 takes the most likely token. Default 1.
             top_k: Keeps the k most likely tokens; 0 keeps all. Default 0.
             top_p: Keeps the fewest tokens whose probabilities reach this sum. Default 1.
@@ -97,8 +101,9 @@ class GenerateCalls(ABC, Generic[G, D, R]):
             resume_token_ids: Tokens of a broken stream: computed again, not sent again.
             resume: Where the connection or the server is lost (UNAVAILABLE), the request is
                 sent again with what was received, and the steps go on behind it with the same
-                bits. This many attempts in a row may bring nothing new, with growing pauses
-                between them, before the error is raised. 0 turns it off.
+                bits; those of several completions one completion after the other. This many
+                attempts in a row may bring nothing new, with growing pauses between them, before
+                the error is raised. 0 turns it off.
             timeout: Seconds that the whole call may take, all attempts and pauses together.
                 Default: no limit.
 
@@ -135,6 +140,7 @@ class GenerateCalls(ABC, Generic[G, D, R]):
                 logprob_token_ids=logprob_token_ids,
                 full_vocabulary=full_vocabulary,
             ),
+            n=n,
             prompt_logprobs=prompt_logprobs,
             bypass_prefix_reuse=bypass_prefix_reuse,
             drafts=drafts,

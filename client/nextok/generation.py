@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 
 from nextok.attempts import Attempts
+from nextok.choices import Choice
 from nextok.errors import Cancelled, NextokError, Unavailable, error_from_rpc
 from nextok.reading import Reading
 from nextok.recording import Recording, record
@@ -35,7 +36,7 @@ class Generation(Reading[Step]):
     def __init__(self, call: Any, attempts: Attempts) -> None:
         self._call = call
         self._attempts = attempts
-        self._transcript: Transcript = Transcript()
+        self._transcript: Transcript = Transcript(attempts.choices)
         self._cancelled = threading.Event()
         # Between a look at `_cancelled` and the call that is made after it nobody may cancel.
         self._changing_call = threading.Lock()
@@ -51,13 +52,23 @@ class Generation(Reading[Step]):
         return tuple(self._transcript.steps)
 
     @property
+    def finishes(self) -> tuple[Finish, ...]:
+        """The ends of completions that have come so far, in the order in which they came."""
+        return tuple(self._transcript.finishes.values())
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """Each completion, by its number, with its steps that were read so far."""
+        return self._transcript.choices
+
+    @property
     def text(self) -> str:
-        """The text of the steps that were read so far, without the prompt."""
+        """The text of the steps that were read so far, without the prompt; see `finish`."""
         return self._transcript.text
 
     @property
     def finish(self) -> Finish | None:
-        """Why the completion ended; None before that."""
+        """Why the completion ended; None before that. Of several, the first: see `choices`."""
         return self._transcript.finish
 
     @property
@@ -70,13 +81,17 @@ class Generation(Reading[Step]):
         """How many calls were made, after the first, to go on with a stream that broke."""
         return self._attempts.resumed
 
-    def recording(self) -> Recording:
+    def recording(self, choice: int = 0) -> Recording:
         """Returns what it takes to run this again, once it has ended; see `Client.replay`.
+
+        Args:
+            choice: Which of several completions. Its recording is that of a request for it alone.
 
         Raises:
             RuntimeError: It has not ended, or was not read to its end.
+            ValueError: There is no such completion.
         """
-        return record(self._attempts.request, self._transcript)
+        return record(self._attempts.request, self._transcript, choice)
 
     def _distribution(self) -> Distribution:
         """Reads the whole stream, and returns what its first step was chosen from."""
@@ -108,11 +123,15 @@ class Generation(Reading[Step]):
             try:
                 message = next(self._call)
             except StopIteration:
-                return False
+                if not self._go_over():
+                    return False
             except grpc.RpcError as error:
                 failure = error_from_rpc(error)
-                if self._transcript.summary is not None and isinstance(failure, Unavailable):
-                    return False  # nothing but the status was lost
+                if self._transcript.call_ended and isinstance(failure, Unavailable):
+                    # Nothing but the status was lost.
+                    if not self._go_over():
+                        return False
+                    continue
                 if not self._attempts.can_go_on(failure, self._transcript):
                     raise failure from error
                 # The error is the old call, and its traceback holds the frames of both: only
@@ -129,6 +148,16 @@ class Generation(Reading[Step]):
         except NextokError:
             self._call.cancel()
             raise
+
+    def _go_over(self) -> bool:
+        """Makes the call for the next completion of a stream that broke, if there is one left."""
+        if not self._attempts.has_more(self._transcript):
+            return False
+        with self._changing_call:
+            if self._cancelled.is_set():
+                raise Cancelled(grpc.StatusCode.CANCELLED, "cancelled by the client")
+            self._call = self._attempts.following(self._transcript)
+        return True
 
     def _go_on(self, failure: NextokError) -> None:
         """Makes another call, after a pause that `cancel` ends."""

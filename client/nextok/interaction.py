@@ -215,7 +215,7 @@ class BranchView:
 
 def branch_html(prompt: PromptInfo | None, steps: Sequence[Step]) -> str:
     """Shows a branch in a notebook: its prompt and its tokens, shaded by surprisal."""
-    return notebook.generation(prompt.tokens if prompt else NO_TOKENS, (), steps, None)
+    return notebook.generation(prompt.tokens if prompt else NO_TOKENS, (), [(steps, None)])
 
 
 def changed_sampling(

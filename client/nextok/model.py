@@ -83,6 +83,7 @@ class Limits:
         max_streams_per_connection: Streams on one connection.
         max_continuations: Continuations in one scoring.
         max_score_tokens: Tokens that one scoring may have computed, overlaps included.
+        max_choices: Completions of one prompt in one request.
     """
 
     max_prompt_bytes: int
@@ -97,6 +98,7 @@ class Limits:
     max_streams_per_connection: int
     max_continuations: int
     max_score_tokens: int
+    max_choices: int
 
 
 @dataclass(frozen=True, slots=True)

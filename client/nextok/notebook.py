@@ -61,19 +61,26 @@ def step_table(step: Step) -> str:
 def generation(
     prompt: Sequence[TextToken],
     prompt_logprobs: Sequence[ScoredToken],
-    steps: Sequence[Step],
-    finish: Finish | None,
+    completions: Iterable[tuple[Sequence[Step], Finish | None]],
 ) -> str:
-    """Shows a generation: tokens shaded by surprisal, their candidates on hover."""
+    """Shows a generation: tokens shaded by surprisal, their candidates on hover.
+
+    Each of several completions has a paragraph of its own, with the prompt before it.
+    """
     if prompt_logprobs:
         spans = [_span(s.token, s.surprisal, _hover(s), "opacity:.7") for s in prompt_logprobs]
     else:
         spans = [_span(t.token, None, f"id {t.id}", "opacity:.7") for t in prompt]
-    spans += [_span(step.delta, step.surprisal, _hover(step)) for step in steps]
-    end = f"{tokens(len(steps))}, " + (finish.finish_reason if finish else "not finished")
+    return "".join([_completion("".join(spans), *completion) for completion in completions])
+
+
+def _completion(prompt: str, steps: Sequence[Step], finish: Finish | None) -> str:
+    spans = [_span(step.delta, step.surprisal, _hover(step)) for step in steps]
+    reason = finish.finish_reason if finish else "not finished"
     return (
-        f'<div style="white-space:pre-wrap;line-height:1.6">{"".join(spans)}</div>'
-        f'<div style="opacity:.6;font-size:smaller">{escape(end)}</div>'
+        f'<div style="white-space:pre-wrap;line-height:1.6">{prompt}{"".join(spans)}</div>'
+        f'<div style="opacity:.6;font-size:smaller">'
+        f"{escape(f'{tokens(len(steps))}, {reason}')}</div>"
     )
 
 

@@ -4,7 +4,7 @@ Written as JSON lines, in ASCII:
 
 1. `recording`, the version of this format, 1; `artifact_sha256`; and `request`, a GenerateRequest
    of nextok.v1 in protobuf's JSON with the fields' own names, which has the seed of the draws
-   and whether tokens could be drafted.
+   and whether tokens could be drafted. It asks for one completion.
 2. A line a step: `index`, `id` and `logprob`. The latter is the float32 that was received,
    written so that it comes back with every bit.
 3. `finish`, with the fields of nextok.v1's Finish besides `choice`.
@@ -15,12 +15,13 @@ Knows this format and the request's message. Does not know how a generation is r
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import grpc
 from google.protobuf import json_format
 
+from nextok.choices import choice_seed
 from nextok.errors import Internal
 from nextok.recording_lines import Line, RecordingError, read_lines
 from nextok.transcript import Transcript
@@ -111,24 +112,35 @@ class Recording:
         raise RecordingError(number + 1, "finish", "is missing: the recording is cut off")
 
 
-def record(request: pb.GenerateRequest, transcript: Transcript) -> Recording:
-    """Returns the recording of a generation that has ended.
+def record(request: pb.GenerateRequest, transcript: Transcript, choice: int = 0) -> Recording:
+    """Returns the recording of a generation that has ended; of several completions, of one.
 
     Raises:
         RuntimeError: It has not.
+        ValueError: There is no such completion.
         Internal: The server did not say what a recording needs.
     """
-    prompt, finish = transcript.prompt, transcript.finish
+    last = max(1, request.n) - 1
+    if not 0 <= choice <= last:
+        raise ValueError(f"choice: is {choice}, the range is 0 to {last}")
+    prompt, finish = transcript.prompt, transcript.finishes.get(choice)
     if prompt is None or finish is None:
         raise RuntimeError("the generation has not ended: read it to its end first")
     if not prompt.artifact_sha256:
         raise Internal(grpc.StatusCode.INTERNAL, "the server did not name its artifact")
     repeatable = pb.GenerateRequest()
     repeatable.CopyFrom(request)
-    repeatable.sampling.seed = prompt.seed
+    repeatable.sampling.seed = choice_seed(prompt.seed, choice)
     repeatable.drafts = prompt.drafts
-    steps = [RecordedStep(step.index, step.id, step.logprob) for step in transcript.arrived]
-    return Recording(prompt.artifact_sha256, repeatable, tuple(steps), finish)
+    if last:
+        repeatable.ClearField("n")
+    steps = [
+        RecordedStep(step.index, step.id, step.logprob)
+        for step in transcript.arrived
+        if step.choice == choice
+    ]
+    alone = replace(finish, choice=0)
+    return Recording(prompt.artifact_sha256, repeatable, tuple(steps), alone)
 
 
 def _read_head(line: Line) -> tuple[str, pb.GenerateRequest]:
@@ -143,6 +155,8 @@ def _read_head(line: Line) -> tuple[str, pb.GenerateRequest]:
         line.refuse("request", f"is no GenerateRequest: {error}")
     if not request.sampling.HasField("seed"):
         line.refuse("request.sampling.seed", "is missing")
+    if request.n > 1:
+        line.refuse("request.n", f"is {request.n}, and has to be 1: each completion has its own")
     line.end()
     return artifact_sha256, request
 

@@ -247,6 +247,7 @@ def _limits(message: pb.Limits) -> Limits:
         max_streams_per_connection=message.max_streams_per_connection,
         max_continuations=message.max_continuations,
         max_score_tokens=message.max_score_tokens,
+        max_choices=message.max_choices,
     )
 
 

@@ -123,6 +123,7 @@ def generate_request(
     sampling: types.SamplingParams,
     stop_conditions: types.StopConditions,
     logprobs: types.LogprobOptions,
+    n: int | None = None,
     prompt_logprobs: bool = False,
     bypass_prefix_reuse: bool = False,
     drafts: bool | None = None,
@@ -135,6 +136,7 @@ def generate_request(
         stop_conditions=stop_conditions,
         logprobs=logprobs,
     )
+    _set(request, "n", n)
     _set(request, "prompt_logprobs", prompt_logprobs)
     _set(request, "bypass_prefix_reuse", bypass_prefix_reuse)
     _set(request, "drafts", drafts)

@@ -3,7 +3,7 @@
 Text stands at the edges, token ids inside:
 
     wire -> service -> requests -> Request          event loop: validate, tokenize
-            runner.submit                           the only crossing inward
+            runner.start                            the only crossing inward
             engine.step                             engine thread: plan, forward, sample
             runner                                  the only crossing outward, once a step
             service -> replies -> wire              event loop

@@ -90,6 +90,7 @@ def _limits(config: Config, artifact: Artifact) -> Limits:
         max_logit_bias=config.max_logit_bias,
         max_continuations=config.max_continuations,
         max_score_tokens=config.max_score_tokens,
+        max_choices=config.max_choices,
     )
 
 
@@ -123,6 +124,7 @@ def _model_info(
         capabilities=[
             pb.CAPABILITY_DRAFTS,
             pb.CAPABILITY_SCORE,
+            pb.CAPABILITY_CHOICES,
             *([pb.CAPABILITY_PREFIX_REUSE] if config.prefix_reuse else []),
         ],
     )

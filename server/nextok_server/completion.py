@@ -11,7 +11,7 @@ from nextok.v1 import text_generation_pb2 as pb
 from nextok.v1 import types_pb2 as types
 from nextok_server.digest import completion_digest
 from nextok_server.replies import Replies
-from nextok_server.sequence import Event, FinishReason, PromptScore, Sequence, Step
+from nextok_server.sequence import FinishReason, Sequence, Step
 from nextok_server.text_stream import TextStream
 from nextok_server.tokenizer import Tokenizer
 
@@ -24,14 +24,18 @@ _REASONS = {
 
 
 class Completion:
-    """Turns the events of one sequence into replies.
+    """Turns the steps of one sequence into those of a reply.
 
     Steps that the client already has (`Request.forced`) go through the text and the digest
     but are not sent.
 
     Attributes:
-        finished: Whether it has ended.
+        finished: Whether it has ended; the engine may be ahead of a stop string.
         reason: Why it has: stop, length or context.
+        first_at: `time.monotonic()` when its first token was computed; 0 before that.
+        last_at: The same of its last.
+        drafted: Tokens that were drafted for it.
+        accepted: Those of them that were right.
     """
 
     def __init__(
@@ -39,6 +43,7 @@ class Completion:
         sequence: Sequence,
         stop: Many[str],
         *,
+        choice: int,
         artifact_sha256: str,
         tokenizer: Tokenizer,
         replies: Replies,
@@ -48,42 +53,30 @@ class Completion:
         self._artifact_sha256 = artifact_sha256
         self._tokenizer = tokenizer
         self._replies = replies
+        self._choice = choice
         self._ids: list[int] = []
         self._logprobs: list[float] = []
-        self._first_at = self._last_at = 0.0
-        self._drafted = self._accepted = 0
         self.finished = False
         self.reason = ""
+        self.first_at = self.last_at = 0.0
+        self.drafted = self.accepted = 0
 
     @property
     def tokens(self) -> int:
-        """How many tokens it has; the engine may be ahead of a stop string."""
+        """How many tokens it has."""
         return len(self._ids)
 
-    def reply(self, events: list[Event]) -> pb.GenerateResponse:
-        """What to send for some events; after the last one `finished` is set."""
-        response = pb.GenerateResponse()
-        for event in events:
-            if isinstance(event, PromptScore):
-                response.prompt_logprobs.append(self._replies.scored(event))
-                continue
-            assert isinstance(event, Step)
-            self._add_step(event, response)
-            if self.finished:
-                response.summary.CopyFrom(self._summary())
-                break
-        return response
-
-    def _add_step(self, step: Step, response: pb.GenerateResponse) -> None:
+    def add(self, step: Step, response: pb.GenerateResponse) -> None:
+        """Adds what is to be sent for a step, and the completion's end with its last."""
         self._ids.append(step.token.token_id)
         self._logprobs.append(step.token.logprob)
-        self._first_at = self._first_at or step.at
-        self._last_at = step.at
-        self._drafted, self._accepted = step.drafted, step.accepted
+        self.first_at = self.first_at or step.at
+        self.last_at = step.at
+        self.drafted, self.accepted = step.drafted, step.accepted
         delta, stop = self._push(step)
         if not step.forced:
             elapsed = step.at - self._sequence.arrived_at
-            self._replies.add_step(response.steps, step, delta, elapsed)
+            self._replies.add_step(response.steps, step, delta, elapsed, choice=self._choice)
         if step.finish is not None or stop is not None:
             self.finished = True
             response.finish.CopyFrom(self._finish(step, stop))
@@ -106,7 +99,7 @@ class Completion:
         digest = completion_digest(
             self._artifact_sha256, self._sequence.request, self._ids, self._logprobs
         )
-        finish = types.Finish(completion_tokens=len(self._ids), digest=digest)
+        finish = types.Finish(choice=self._choice, completion_tokens=len(self._ids), digest=digest)
         if stop is not None:
             finish.finish_reason = types.FINISH_REASON_STOP
             finish.stop = stop
@@ -118,20 +111,3 @@ class Completion:
         elif step.finish is FinishReason.STOP_TOKEN:
             finish.stop_token_id = step.token.token_id
         return finish
-
-    def _summary(self) -> pb.GenerateSummary:
-        sequence = self._sequence
-        return pb.GenerateSummary(
-            usage=types.Usage(
-                prompt_tokens=len(sequence.request.prompt),
-                completion_tokens=len(self._ids),
-                cached_tokens=sequence.cached,
-                drafted_tokens=self._drafted,
-                accepted_draft_tokens=self._accepted,
-            ),
-            timings=types.Timings(
-                queue_seconds=sequence.started_at - sequence.arrived_at,
-                prefill_seconds=self._first_at - sequence.started_at,
-                decode_seconds=self._last_at - self._first_at,
-            ),
-        )

@@ -80,6 +80,7 @@ class Config(BaseSettings):
         128, ge=0, description="Token ids that a request may have reported at every step."
     )
     max_continuations: int = Field(128, ge=0, description="Continuations that a request scores.")
+    max_choices: int = Field(16, ge=1, le=1024, description="Completions of a request's prompt.")
     max_score_tokens: int = Field(
         1_000_000,
         ge=1,

@@ -11,7 +11,7 @@ from nextok_server.branching import go_on
 from nextok_server.distribution import advance, row_at
 from nextok_server.model import Chunk, Distributions, Model
 from nextok_server.orders import Fork, Order
-from nextok_server.reading import read_chunk, wanted_columns
+from nextok_server.reading import read_chunk, read_prompt, wanted_columns
 from nextok_server.sampling import Row, SamplingParams, inverse_temperature
 from nextok_server.scheduler import Scheduler
 from nextok_server.sequence import Event, Sequence
@@ -119,11 +119,14 @@ class Engine:
         self.scheduler.note_computed(work)
         if not sequence.request.open:
             return [(sequence, read_chunk(sequence, chunk, outputs, row))]
-        if not sequence.idle:
-            return []
-        # Others are computed before it is told what to do with it.
-        last = row_at(outputs, row + len(chunk.wanted) - 1, sequence.sampling).copy()
-        return self._go_on(sequence, last)
+        told: Events = []
+        if sequence.request.outputs.prompt:
+            told.append((sequence, read_prompt(sequence, chunk, outputs, row)))
+        if sequence.idle:
+            # Others are computed before it is told what to do with it.
+            last = row_at(outputs, row + len(chunk.wanted) - 1, sequence.sampling).copy()
+            told += self._go_on(sequence, last)
+        return told
 
     def _go_on(self, sequence: Sequence, row: Row | None) -> Events:
         """Has an open sequence do what it is ordered to, and those computed that need it."""

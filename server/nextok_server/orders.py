@@ -67,6 +67,9 @@ class Fork:
         self.child.tokens = list(sequence.tokens)
         if self.child.request.open:
             self.child.sampling = sequence.sampling
+        else:
+            self.child.shared = len(sequence.tokens)
+            self.child.started_at = sequence.started_at
         return not _needs_another(sequence.sampling, self.child.sampling)
 
 

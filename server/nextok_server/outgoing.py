@@ -7,14 +7,15 @@ the messages say.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from collections.abc import Sequence as Many
 from typing import Any, Protocol
 
 import grpc
 from google.protobuf.message import Message
 
 from nextok_server.errors import ReaderTooSlow
-from nextok_server.runner import Runner, Stream
+from nextok_server.runner import Admission, Runner, Stream
 from nextok_server.sequence import Event, Outputs
 
 # Events that one message holds at most: some 3 MB where each has a whole vocabulary.
@@ -22,6 +23,8 @@ _EVENTS_PER_MESSAGE = 256
 _FULL_EVENTS_PER_MESSAGE = 16
 # Steps with a whole vocabulary that may be unread, at 0.2 MB apiece.
 _FULL_VOCABULARY_WINDOW = 8
+
+Told = tuple[Stream, list[Event]]
 
 
 class Teller(Protocol):
@@ -35,6 +38,20 @@ class Teller(Protocol):
 
     def reply(self, events: list[Event]) -> Message:
         """What to send for some events; may be empty."""
+
+
+class Group(Protocol):
+    """Makes messages of what several sequences do."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last message was made."""
+
+    def replies(self, told: Many[Told]) -> Iterable[Message]:
+        """What to send for some events."""
+
+    def over(self) -> Iterable[Stream]:
+        """Sequences that nothing is needed of any more."""
 
 
 class Outgoing:
@@ -82,12 +99,40 @@ class Outgoing:
                 if teller.finished:
                     break
 
+    async def forward_all(self, admission: Admission, streams: Many[Stream], group: Group) -> None:
+        """Writes what a request's streams tell, as it comes, until the group has finished."""
+        while not group.finished:
+            for told in _batched_together(await admission.read(streams), self._most):
+                for message in group.replies(told):
+                    await self.write(message)
+                for stream, events in told:
+                    self._runner.acknowledge(stream, len(events))
+                for stream in group.over():
+                    self._runner.cancel(stream)
 
-def window(outputs: Outputs, most: int) -> int:
-    """Events that a reader may be behind, at most `most`."""
-    return min(most, _FULL_VOCABULARY_WINDOW) if outputs.full else most
+
+def window(outputs: Outputs, most: int, streams: int = 1) -> int:
+    """Events that a reader may be behind on each of so many streams, at most `most`."""
+    return min(most, max(1, _FULL_VOCABULARY_WINDOW // streams)) if outputs.full else most
 
 
 def _batched(events: list[Event], most: int) -> Iterator[list[Event]]:
     for start in range(0, len(events), most):
         yield events[start : start + most]
+
+
+def _batched_together(told: Iterable[Told], most: int) -> Iterator[list[Told]]:
+    """The same for several streams, in their order."""
+    batch: list[Told] = []
+    left = most
+    for stream, events in told:
+        start = 0
+        while start < len(events):
+            part = events[start : start + left]
+            batch.append((stream, part))
+            start, left = start + len(part), left - len(part)
+            if not left:
+                yield batch
+                batch, left = [], most
+    if batch:
+        yield batch

@@ -36,19 +36,24 @@ def read_chunk(sequence: Sequence, chunk: Chunk, outputs: Distributions, row: in
     scoring = sequence.request.scoring
     if scoring is not None:
         return _read_scores(sequence, scoring, chunk, outputs, row)
+    events = read_prompt(sequence, chunk, outputs, row)
+    if sequence.idle:
+        last = row_at(outputs, row + len(chunk.wanted) - 1, sequence.sampling)
+        events.append(advance(sequence, last))
+    return events
+
+
+def read_prompt(sequence: Sequence, chunk: Chunk, outputs: Distributions, row: int) -> list[Event]:
+    """What a chunk tells of the prompt's own tokens, if that is wanted; arguments as above."""
     prompt, start = sequence.request.prompt, chunk.start
-    end = start + len(chunk.tokens)
     wanted = sequence.request.outputs
     events: list[Event] = []
     if wanted.prompt:
         if start == 0:
             events.append(PromptScore(0, prompt[0]))
-        for place in range(start, min(end, len(prompt) - 1)):
+        for place in range(start, min(start + len(chunk.tokens), len(prompt) - 1)):
             token_ids = prompt[place + 1 : place + 2]
             events += score(wanted, place + 1, token_ids, outputs, row + place - start)
-    if sequence.idle:
-        last = row_at(outputs, row + len(chunk.wanted) - 1, sequence.sampling)
-        events.append(advance(sequence, last))
     return events
 
 

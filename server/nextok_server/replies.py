@@ -40,11 +40,14 @@ class Replies:
         step: Step,
         delta: str,
         elapsed_seconds: float,
+        *,
+        choice: int = 0,
     ) -> None:
         """Adds one step of a completion to a message's."""
         token, distribution = step.token, step.distribution
         message = steps.add(
             index=step.index,
+            choice=choice,
             id=token.token_id,
             token=self._text(token.token_id),
             bytes=self._bytes(token.token_id),

@@ -33,6 +33,7 @@ class Limits:
     max_logit_bias: int
     max_continuations: int
     max_score_tokens: int
+    max_choices: int
 
 
 def read_text(text: str, field: str, limits: Limits) -> str:
@@ -204,6 +205,23 @@ def read_outputs(message: types.LogprobOptions, *, prompt: bool, limits: Limits)
     )
 
 
+def read_choices(message: pb.GenerateRequest, limits: Limits) -> int:
+    """How many completions of the prompt are wanted."""
+    if not message.HasField("n"):
+        return 1
+    if not 1 <= message.n <= limits.max_choices:
+        raise InvalidRequest(
+            "n", f"is {message.n}, the range is 1 to {limits.max_choices} (max_choices)"
+        )
+    if message.n > 1 and message.resume_token_ids:
+        raise InvalidRequest(
+            "resume_token_ids",
+            f"has {len(message.resume_token_ids)} entries, the range is 0 to 0 where n is "
+            f"{message.n}: go on with each completion by itself, with its own seed",
+        )
+    return message.n
+
+
 def read_resume(ids: Many[int], max_tokens: int, limits: Limits) -> tuple[int, ...]:
     """The tokens that a client already has of a stream that broke."""
     if len(ids) > max_tokens:
@@ -215,10 +233,5 @@ def read_resume(ids: Many[int], max_tokens: int, limits: Limits) -> tuple[int, .
 
 def refuse_what_is_not_offered(message: pb.GenerateRequest) -> None:
     """Says no to the parts of the contract that this server does not have."""
-    if message.HasField("n"):
-        if message.n < 1:
-            raise InvalidRequest("n", f"is {message.n}, the least is 1")
-        if message.n > 1:
-            raise NotOffered(f"n is {message.n}: this server gives one completion a request")
     if message.HasField("constraint"):
         raise NotOffered("constraint: this server has no constrained generation")

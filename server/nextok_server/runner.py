@@ -14,6 +14,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from collections.abc import Sequence as Many
 
 import structlog
 
@@ -38,6 +39,7 @@ class Admission:
         open: Whether it may start more.
         spend: Told of each sequence's tokens as it ends.
         party: Whom it belongs to.
+        ready: Set when something became known of one of its sequences.
     """
 
     def __init__(self) -> None:
@@ -45,6 +47,20 @@ class Admission:
         self.party = current_call.party.get()
         self.streams: set[Stream] = set()
         self.open = True
+        self.ready = asyncio.Event()
+
+    async def read(self, streams: Many[Stream]) -> list[tuple[Stream, list[Event]]]:
+        """What became known of some of its sequences, at least one event of one.
+
+        Raises:
+            EngineFailed: The engine stopped.
+        """
+        while True:
+            await self.ready.wait()
+            self.ready.clear()
+            told = [(stream, events) for stream in streams if (events := stream.take())]
+            if told:
+                return told
 
 
 class Stream:
@@ -64,6 +80,14 @@ class Stream:
             EngineFailed: The engine stopped.
         """
         await self._ready.wait()
+        return self.take()
+
+    def take(self) -> list[Event]:
+        """The same without waiting; may be none.
+
+        Raises:
+            EngineFailed: The engine stopped.
+        """
         if self._error is not None and not self._events:
             raise self._error
         events, self._events = self._events, []
@@ -74,12 +98,16 @@ class Stream:
     def put(self, events: list[Event]) -> None:
         """Adds events; called on the event loop."""
         self._events.extend(events)
-        self._ready.set()
+        self._wake()
 
     def fail(self, error: ServerError) -> None:
         """Ends the stream with an error, after the events that it already has."""
         self._error = error
+        self._wake()
+
+    def _wake(self) -> None:
         self._ready.set()
+        self.admission.ready.set()
 
 
 class Runner:
@@ -133,13 +161,6 @@ class Runner:
     def is_due(self) -> bool:
         """Whether the thread owes a step: it has not stopped, and does not wait for work."""
         return self._thread.is_alive() and not self._resting
-
-    def submit(self, request: Request, *, window: int) -> Stream:
-        """Puts a request of one sequence in the queue; see `admit` and `start`."""
-        admission = self.admit()
-        stream = self.start(admission, request, window=window)
-        admission.open = False
-        return stream
 
     def admit(self) -> Admission:
         """Takes in a request that may have several sequences, until it leaves.
@@ -247,7 +268,7 @@ class Runner:
         stream.admission.streams.remove(stream)
         # Open sequences are rewound, copied and computed again: who orders that counts for them.
         if stream.sequence.started_at and not stream.sequence.request.open:
-            stream.admission.spend(len(stream.sequence.tokens))
+            stream.admission.spend(len(stream.sequence.tokens) - stream.sequence.shared)
         self._release(stream.admission)
         return True
 

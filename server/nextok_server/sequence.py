@@ -225,6 +225,7 @@ class Sequence:
         window: Events that may be unread before the sequence pauses.
         started_at: When the first computation began.
         last_drawn_at: When its last token was drawn; 0 before the first.
+        shared: Of a completion that was forked: tokens that it began with.
         drafter: Where the request wants drafts: what finds them.
         drafted: Tokens that were drafted.
         accepted: Those of them that were right.
@@ -252,6 +253,7 @@ class Sequence:
     read: int = 0
     started_at: float = 0.0
     last_drawn_at: float = 0.0
+    shared: int = 0
     finished: bool = False
     drafter: Drafter | None = None
     drafted: int = 0

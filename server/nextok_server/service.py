@@ -17,7 +17,9 @@ from google.protobuf.message_factory import GetMessageClass
 
 from nextok.v1 import text_generation_pb2 as pb
 from nextok_server import errors, replies, requests, wire
+from nextok_server.choices import Choices, start
 from nextok_server.completion import Completion
+from nextok_server.completions import Completions
 from nextok_server.outgoing import Outgoing, window
 from nextok_server.runner import Admission, Runner, Stream
 from nextok_server.score_plan import Part, ScoreTask, parts
@@ -94,15 +96,17 @@ class Service:
         self, request: pb.GenerateRequest, context: Context
     ) -> None:
         """Continues a prompt, step by step."""
-        own, stop = await self._read_generate(request)
-        stream = self._runner.submit(own, window=window(own.outputs, self._window))
+        own, stop, count = await self._read_generate(request)
+        admission = self._runner.admit()
         # Besides `finally` below: a handler that is torn down may not get to it in time.
         # (The stubs type the callback as a class rather than a protocol.)
-        context.add_done_callback(lambda _: self._runner.cancel(stream))  # type: ignore[arg-type]
+        context.add_done_callback(lambda _: self._runner.leave(admission))  # type: ignore[arg-type]
         try:
-            await self._stream_completion(own, stop, stream, context)
+            events = window(own.outputs, self._window, count)
+            choices = start(self._runner, admission, own, count, window=events)
+            await self._stream_completions(stop, choices, admission, context)
         finally:
-            self._runner.cancel(stream)
+            self._runner.leave(admission)
 
     async def Score(  # noqa: N802
         self, request: pb.ScoreRequest, context: Context
@@ -133,10 +137,18 @@ class Service:
             return self._tokenizer.encode(text)
         return await asyncio.to_thread(self._tokenizer.encode, text)
 
-    async def _read_generate(self, request: pb.GenerateRequest) -> tuple[Request, tuple[str, ...]]:
-        """Validates a request; returns the engine's part of it and the stop strings."""
+    async def _read_generate(
+        self, request: pb.GenerateRequest
+    ) -> tuple[Request, tuple[str, ...], int]:
+        """Validates a request.
+
+        Returns:
+            The engine's part of it for the first completion, the stop strings, and how many
+            completions are wanted.
+        """
         limits = self._limits
         requests.refuse_what_is_not_offered(request)
+        count = requests.read_choices(request, limits)
         sampling = requests.read_sampling(request.sampling, limits)
         outputs = requests.read_outputs(
             request.logprobs, prompt=request.prompt_logprobs, limits=limits
@@ -158,30 +170,41 @@ class Service:
             request.bypass_prefix_reuse,
             request.drafts if request.HasField("drafts") else self._drafts,
         )
-        return own, stop_strings
+        return own, stop_strings, count
 
-    async def _stream_completion(
-        self, request: Request, stop: tuple[str, ...], stream: Stream, context: Context
+    async def _stream_completions(
+        self, stop: tuple[str, ...], choices: Choices, admission: Admission, context: Context
     ) -> None:
-        completion = Completion(
-            stream.sequence,
-            stop,
-            artifact_sha256=self._model_info.artifact_sha256,
-            tokenizer=self._tokenizer,
-            replies=self._replies,
-        )
+        request = choices.streams[0].sequence.request
+        completions = [
+            Completion(
+                stream.sequence,
+                stop,
+                choice=number,
+                artifact_sha256=self._model_info.artifact_sha256,
+                tokenizer=self._tokenizer,
+                replies=self._replies,
+            )
+            for number, stream in enumerate(choices.streams)
+        ]
         prompt = self._prompt_info(request.prompt)
         prompt.seed = request.sampling.seed
         prompt.max_tokens = request.stop.max_tokens
         prompt.drafts = request.drafts
         outgoing = Outgoing(context, self._runner, request.outputs, self._write_timeout)
         await outgoing.write(pb.GenerateResponse(prompt=prompt))
-        await outgoing.forward(stream, completion)
-        self._tally.finished[completion.reason] += 1
+        group = Completions(choices, completions, self._replies)
+        try:
+            await outgoing.forward_all(admission, tuple(choices.all), group)
+        finally:
+            admission.spend(choices.shared)
+        for completion in completions:
+            self._tally.finished[completion.reason] += 1
         _log.info(
             "generated",
             prompt_tokens=len(request.prompt),
-            completion_tokens=completion.tokens,
+            completions=len(completions),
+            completion_tokens=group.tokens,
         )
 
     async def _stream_scores(self, task: ScoreTask, admission: Admission, context: Context) -> None:

@@ -18,6 +18,7 @@ TINY = Limits(
     max_logit_bias=4,
     max_continuations=4,
     max_score_tokens=100,
+    max_choices=4,
 )
 
 

@@ -225,6 +225,7 @@ def model() -> pb.GetModelResponse:
             max_streams_per_connection=100,
             max_continuations=18,
             max_score_tokens=19,
+            max_choices=20,
         ),
         capabilities=[pb.CAPABILITY_SCORE, pb.CAPABILITY_PREFIX_REUSE],
         server_version="0.1.0",

@@ -134,6 +134,7 @@ def next_token(
 @connecting.connects
 def generate(
     text: options.Text,
+    n: options.N = None,
     max_tokens: options.MaxTokens = None,
     min_tokens: options.MinTokens = None,
     stop: options.Stop = [],  # noqa: B006 - typer's form of "none given"
@@ -171,13 +172,17 @@ def generate(
 ) -> None:
     """Continues a text, each token shaded by how surprising it was.
 
-    With --top, a line a step with its candidates. With --json, one Step a line, nothing else.
+    With --top, a line a step with its candidates. With --n, one completion after the other. With
+    --json, one Step a line, nothing else; steps of several completions come as they are computed.
     """
     text, biases = options.read_text(text), options.read_logit_bias(logit_bias)
+    if record is not None and (n or 1) > 1:
+        raise typer.BadParameter("--record takes one completion, without --n")
     with (
         connecting.client(target) as client,
         client.generate(
             text,
+            n=n,
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,
@@ -205,7 +210,7 @@ def generate(
         if json or json_events:
             stream.write_json(generation, events=json_events)
         else:
-            stream.show(generation, with_candidates=bool(top or token_id))
+            stream.show(generation, choices=n or 1, with_candidates=bool(top or token_id))
 
 
 @app.command()

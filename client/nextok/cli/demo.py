@@ -132,7 +132,7 @@ def _generate(client: Client, console: Console, max_tokens: int) -> None:
         _STORY, temperature=0.8, top_p=0.95, seed=1, max_tokens=max_tokens, timeout=_CALL_SECONDS
     ) as generation:
         console.out(_STORY, end="", highlight=False)
-        stream.show(generation, with_candidates=False)
+        stream.show(generation)
     if generation.finish is None or not generation.text:
         raise CheckFailed("the text has no end, or nothing in it")
 

@@ -104,15 +104,25 @@ def _style(level: int) -> Style:
 _STYLES = [_style(level) for level in range(_SHADES + 1)]
 
 
-def finish_line(finish: Finish | None, summary: GenerateSummary | None) -> str:
-    """Returns how a generation ended: reason, speed, tokens."""
+def completion_line(choice: int, finish: Finish | None) -> str:
+    """Returns how one of several completions ended: number, reason, tokens."""
     parts = [_reason(finish)]
+    if finish is not None:
+        parts.append(tokens(finish.completion_tokens))
+    return f"choice {choice}: " + ", ".join(parts)
+
+
+def finish_line(finishes: Sequence[Finish], summary: GenerateSummary | None) -> str:
+    """Returns how a generation ended: reason, or how many completions it has; speed, tokens."""
+    several = len(finishes) > 1
+    parts = [f"{len(finishes)} completions" if several else _reason(next(iter(finishes), None))]
     if summary is not None:
         usage, timings = summary.usage, summary.timings
         parts.append(tokens(usage.completion_tokens))
-        if timings.decode_seconds > 0 and usage.completion_tokens > 1:
-            # The first token is the prefill's.
-            parts.append(f"{(usage.completion_tokens - 1) / timings.decode_seconds:.1f} tokens/s")
+        # The first tokens are the prefill's.
+        decoded = usage.completion_tokens - max(1, len(finishes))
+        if timings.decode_seconds > 0 and decoded > 0:
+            parts.append(f"{decoded / timings.decode_seconds:.1f} tokens/s")
         parts.append(f"prompt {tokens(usage.prompt_tokens)} ({usage.cached_tokens} cached)")
         if usage.drafted_tokens:
             right = usage.accepted_draft_tokens

@@ -157,6 +157,15 @@ Seed: TypeAlias = Annotated[
     int | None,
     typer.Option(parser=_uint64, metavar="N", help="Of the draws.", rich_help_panel=_SAMPLING),
 ]
+N: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        "--n",
+        parser=_uint32,
+        metavar="N",
+        help="How many completions. Number i, from 0, is what --seed plus i gives alone.",
+    ),
+]
 MaxTokens: TypeAlias = Annotated[
     int | None,
     typer.Option(parser=_uint32, metavar="N", help="Most tokens.", rich_help_panel=_ENDING),

@@ -6,6 +6,7 @@ that a pipe gets the text alone.
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from collections.abc import Iterator
 
 from rich.console import Console
@@ -14,11 +15,14 @@ from nextok.candidates import Candidate
 from nextok.cli import json_lines, looks
 from nextok.formatting import percent_of_logprob, quoted
 from nextok.generation import Generation
-from nextok.values import Step
+from nextok.values import Finish, Step
 
 
 def write_json(generation: Generation, *, events: bool) -> None:
-    """Writes one object a step; with `events`, one GenerateResponse for all that comes."""
+    """Writes one object a step; with `events`, one GenerateResponse for all that comes.
+
+    Ends of completions come after all steps.
+    """
     if not events:
         for step in generation:
             json_lines.write_line(step)
@@ -33,28 +37,67 @@ def write_json(generation: Generation, *, events: bool) -> None:
         json_lines.write_line({"steps": [step]})
     if len(generation.prompt_logprobs) > sent:
         json_lines.write_line({"prompt_logprobs": generation.prompt_logprobs[sent:]})
-    json_lines.write_line({"finish": generation.finish})
+    for finish in generation.finishes or (None,):
+        json_lines.write_line({"finish": finish})
     json_lines.write_line({"summary": generation.summary})
 
 
-def show(generation: Generation, *, with_candidates: bool) -> None:
+def show(generation: Generation, *, choices: int = 1, with_candidates: bool = False) -> None:
     """Writes what comes as it comes, and at the end how it ended.
+
+    Of several completions, the first is written as it comes. The next follows when that has ended,
+    from what has come of it by then.
 
     Args:
         generation: Read to its end.
+        choices: How many completions it has.
         with_candidates: A line a step, rather than the text alone.
     """
-    console = looks.console()
-    for step in _after_the_prompt(generation, console):
-        if with_candidates:
-            console.out(_step_line(step), highlight=False)
-            console.file.flush()
-        else:
-            write_shaded(console, step.delta, step.surprisal)
-    if not with_candidates:
-        console.out("")
-    end = looks.finish_line(generation.finish, generation.summary)
-    looks.console(stderr=True).print(end, style="dim", soft_wrap=True)
+    console, about = looks.console(), looks.console(stderr=True)
+    steps = _after_the_prompt(generation, console)
+    for choice, own in enumerate(_in_turn(steps, generation, choices)):
+        for step in own:
+            if with_candidates:
+                console.out(_step_line(step), highlight=False)
+                console.file.flush()
+            else:
+                write_shaded(console, step.delta, step.surprisal)
+        if not with_candidates:
+            console.out("")
+        if choices > 1:
+            line = looks.completion_line(choice, _finish(generation, choice))
+            about.print(line, style="dim", soft_wrap=True)
+    for _ in steps:  # nothing but the end of the stream is left
+        pass
+    end = looks.finish_line(generation.finishes, generation.summary)
+    about.print(end, style="dim", soft_wrap=True)
+
+
+def _in_turn(
+    steps: Iterator[Step], generation: Generation, choices: int
+) -> Iterator[Iterator[Step]]:
+    """Yields each completion's steps; they are to be read one completion after the other."""
+    kept: defaultdict[int, deque[Step]] = defaultdict(deque)
+
+    def of(choice: int) -> Iterator[Step]:
+        count = 0
+        while True:
+            while kept[choice]:
+                yield kept[choice].popleft()
+                count += 1
+            finish = _finish(generation, choice)
+            if finish is not None and count == finish.completion_tokens:
+                return
+            step = next(steps, None)
+            if step is None:
+                return
+            kept[step.choice].append(step)
+
+    return map(of, range(choices))
+
+
+def _finish(generation: Generation, choice: int) -> Finish | None:
+    return next((finish for finish in generation.finishes if finish.choice == choice), None)
 
 
 def _after_the_prompt(generation: Generation, console: Console) -> Iterator[Step]:

@@ -1,0 +1,89 @@
+"""A request's completions on their way to the wire, mixed as they come, and what they add up to.
+
+Knows: the wire messages, the engine's events. Does not know: gRPC, the engine, text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from collections.abc import Sequence as Many
+
+from nextok.v1 import text_generation_pb2 as pb
+from nextok.v1 import types_pb2 as types
+from nextok_server.choices import Choices
+from nextok_server.completion import Completion
+from nextok_server.replies import Replies
+from nextok_server.runner import Stream
+from nextok_server.sequence import Event, PromptScore, Step
+
+
+class Completions:
+    """Turns the events of a request's sequences into replies.
+
+    Args:
+        choices: The sequences.
+        completions: What each of them becomes, by number.
+        replies: Builds messages.
+    """
+
+    def __init__(self, choices: Choices, completions: Many[Completion], replies: Replies) -> None:
+        self._root = choices.root
+        self._completions = dict(zip(choices.streams, completions, strict=True))
+        self._replies = replies
+
+    @property
+    def finished(self) -> bool:
+        """Whether all have ended."""
+        return all(completion.finished for completion in self._completions.values())
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens they have together."""
+        return sum(completion.tokens for completion in self._completions.values())
+
+    def replies(self, told: Many[tuple[Stream, list[Event]]]) -> Iterator[pb.GenerateResponse]:
+        """What to send for some events, by sequence. A message holds one end at most."""
+        response = pb.GenerateResponse()
+        for stream, events in told:
+            completion = self._completions.get(stream)
+            for event in events:
+                if isinstance(event, PromptScore):
+                    response.prompt_logprobs.append(self._replies.scored(event))
+                elif isinstance(event, Step) and completion and not completion.finished:
+                    completion.add(event, response)
+                    if completion.finished:
+                        if self.finished:
+                            response.summary.CopyFrom(self._summary())
+                        yield response
+                        response = pb.GenerateResponse()
+        if response.ByteSize():
+            yield response
+
+    def over(self) -> Iterator[Stream]:
+        """Sequences that nothing is needed of any more."""
+        if all(completion.tokens for completion in self._completions.values()):
+            # All are forked from it by now; of one alone, it is the same.
+            completion = self._completions.get(self._root)
+            if completion is None or completion.finished:
+                yield self._root
+        for stream, completion in self._completions.items():
+            if completion.finished:
+                yield stream
+
+    def _summary(self) -> pb.GenerateSummary:
+        root, completions = self._root.sequence, self._completions.values()
+        first_at = min(completion.first_at for completion in completions)
+        return pb.GenerateSummary(
+            usage=types.Usage(
+                prompt_tokens=len(root.request.prompt),
+                completion_tokens=self.tokens,
+                cached_tokens=root.cached,
+                drafted_tokens=sum(completion.drafted for completion in completions),
+                accepted_draft_tokens=sum(completion.accepted for completion in completions),
+            ),
+            timings=types.Timings(
+                queue_seconds=root.started_at - root.arrived_at,
+                prefill_seconds=first_at - root.started_at,
+                decode_seconds=max(completion.last_at for completion in completions) - first_at,
+            ),
+        )
