@@ -17,6 +17,10 @@ constexpr int kPanel = 64;       // outputs that are stored side by side
 constexpr int kGroup = 32;       // 4-bit weights of one output that share a scale
 constexpr int kGroupBytes = kPanel * kGroup / 2 + kPanel * 2;  // values, then scales
 
+constexpr size_t kRowsOfPart = 6;  // of a product that are computed together
+constexpr size_t kMostRows = 96;   // of one call of a product, so that they stay in the cache
+constexpr int kTokensTogether = 4;  // of a text whose attention is computed together
+
 inline size_t panels(size_t outputs) { return (outputs + kPanel - 1) / kPanel; }
 
 enum class Activation { kNone, kGeluTanh };
@@ -105,11 +109,15 @@ struct Kernels {
   void (*product_nibbles)(const ByteRows& x, const uint8_t* weights, const Epilogue&, size_t panel,
                           size_t first, size_t last);
 
-  // Keys and values of one token to the cache; then the attention of one head for some tokens.
+  // Keys and values of one token to the cache; then the attention of one head for tokens
+  // [first, last).
+  // scratch [kTokensTogether, stride], stride a multiple of 16 that no text is longer than
   void (*remember_float)(const Attention&, size_t token);
   void (*remember_bytes)(const Attention&, size_t token);
-  void (*attend_float)(const Attention&, size_t token, size_t head, float* scratch);
-  void (*attend_bytes)(const Attention&, size_t token, size_t head, float* scratch);
+  void (*attend_float)(const Attention&, size_t first, size_t last, size_t head, float* scratch,
+                       size_t stride);
+  void (*attend_bytes)(const Attention&, size_t first, size_t last, size_t head, float* scratch,
+                       size_t stride);
 
   void (*distribution)(const Distribution&, float* scratch);
 

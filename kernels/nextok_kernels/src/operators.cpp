@@ -4,6 +4,7 @@
 
 #include "call.h"
 #include "kernels.h"
+#include "pages.h"
 
 namespace nextok {
 
@@ -11,8 +12,8 @@ const runtime::Api* api = nullptr;
 
 namespace {
 
-// Rows that one thread takes at a time, small enough to stay in its cache beside a panel.
-constexpr size_t kRowsAtOnce = 96;
+// Rows of a product that are worth fetching a panel for, where another thread has it.
+constexpr size_t kRowsOfTask = 16;
 // Work that is not worth waking a thread for.
 constexpr size_t kFewRows = 3;
 constexpr size_t kFewScores = 2048;
@@ -22,6 +23,16 @@ struct Attributes {
 
   int64_t whole(const char* name) const { return read<int64_t>(name); }
   float real(const char* name) const { return read<float>(name); }
+
+  // The data of an input that is part of the model; null where it is not.
+  const void* constant(size_t input) const {
+    int is_constant = 0;
+    const runtime::Value* value = nullptr;
+    check(api->constant(info, input, &is_constant, &value));
+    void* data = nullptr;
+    if (is_constant) check(api->data(const_cast<runtime::Value*>(value), &data));
+    return data;
+  }
 
  private:
   template <typename T>
@@ -105,7 +116,18 @@ struct Linear {
         outputs(a.whole("out_features")),
         twofold(kBytes && a.whole("activation_bits") == 16),
         activation(a.whole("gelu_tanh") ? Activation::kGeluTanh : Activation::kNone),
-        epsilon(a.real("epsilon")) {}
+        epsilon(a.real("epsilon")) {
+    if (const void* weights = a.constant(1)) into_large_pages(weights, stored_bytes());
+  }
+
+  // Of the weights.
+  size_t stored_bytes() const {
+    const size_t groups = (inputs + kGroup - 1) / kGroup;
+    const size_t panel = kWeights == Weights::kFloat32 ? inputs * kPanel * sizeof(float)
+                         : kBytes                      ? groups * kGroup * kPanel
+                                                       : groups * kGroupBytes;
+    return panels(outputs) * panel;
+  }
 
   void compute(Call& call) const {
     const int64_t rows = call.sizes(0).of[0];
@@ -152,10 +174,7 @@ struct Linear {
     const auto* weights = call.input<const void>(1);
     const auto* scales = call.input<const float>(2);
     const auto* sums = call.input<const int32_t>(3);
-    const size_t parts = (rows + kRowsAtOnce - 1) / kRowsAtOnce;
-    call.parallel(panels(outputs) * parts, [&](size_t task) {
-      const size_t panel = task % panels(outputs), first = task / panels(outputs) * kRowsAtOnce;
-      const size_t last = std::min<size_t>(first + kRowsAtOnce, rows);
+    const auto product = [&](size_t panel, size_t first, size_t last) {
       if constexpr (kWeights == Weights::kFloat32) {
         k.product_float(x, inputs, static_cast<const float*>(weights), epilogue, panel, first,
                         last);
@@ -165,6 +184,19 @@ struct Linear {
       } else {
         k.product_nibbles(rounded, static_cast<const uint8_t*>(weights), epilogue, panel, first,
                           last);
+      }
+    };
+    // Rows in blocks that stay in the cache beside a panel, blocks in parts that a thread may take
+    // over from another one. A block's parts for one panel follow each other.
+    const size_t all = panels(outputs), blocks = (rows + kMostRows - 1) / kMostRows;
+    const size_t parts = (rows + blocks * kRowsOfTask - 1) / (blocks * kRowsOfTask);
+    const auto border = [&](size_t part) { return part * rows / (blocks * parts); };
+    call.parallel_runs(blocks * all * parts, parts, [&](size_t from, size_t to) {
+      while (from < to) {
+        const size_t run = from / parts, next = std::min(to, (run + 1) * parts);
+        const size_t part = run / all * parts + from % parts;
+        product(run % all, border(part), border(part + next - from));
+        from = next;
       }
     });
   }
@@ -234,21 +266,21 @@ struct CachedAttention {
     } else {
       call.parallel(rows, remember);
     }
-    const auto attend = [&](size_t token, size_t head) {
-      float* memory = scratch<4, float>((longest + 15) / 16 * 16);
-      (kBytes ? k.attend_bytes : k.attend_float)(a, token, head, memory);
+    const size_t stride = (longest + 15) / 16 * 16;
+    const auto attend = [&](size_t first, size_t last, size_t head) {
+      float* memory = scratch<4, float>(kTokensTogether * stride);
+      (kBytes ? k.attend_bytes : k.attend_float)(a, first, last, head, memory, stride);
     };
     if (scores * a.heads <= kFewScores) {
-      for (size_t i = 0; i < rows; ++i)
-        for (size_t head = 0; head < a.heads; ++head) attend(i, head);
+      for (size_t head = 0; head < a.heads; ++head) attend(0, rows, head);
       return;
     }
     // The tokens of a text follow each other, so one head of them shares what it reads.
-    constexpr size_t kTokens = 8;
+    constexpr size_t kTokens = 2 * kTokensTogether;
     const size_t parts = (rows + kTokens - 1) / kTokens;
     call.parallel(parts * a.heads, [&](size_t task) {
       const size_t first = task / a.heads * kTokens, head = task % a.heads;
-      for (size_t i = first; i < std::min(first + kTokens, rows); ++i) attend(i, head);
+      attend(first, std::min(first + kTokens, rows), head);
     });
   }
 };

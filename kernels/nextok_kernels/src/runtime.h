@@ -39,6 +39,7 @@ enum Place {
   kKernelContextGetOutput = 91,
   kReleaseStatus = 93,
   kReleaseTensorTypeAndShapeInfo = 99,
+  kKernelInfoGetConstantInputTensor = 249,
   kKernelContextParallelFor = 274,
 };
 
@@ -72,6 +73,11 @@ struct Api {
   Status* attribute(const Info* info, const char* name, float* out) const {
     return at<Status*(const Info*, const char*, float*)>(kKernelInfoGetAttributeFloat)(
         info, name, out);
+  }
+  // `is_constant` is 0 where the input's value is not known before a call.
+  Status* constant(const Info* info, size_t index, int* is_constant, const Value** out) const {
+    return at<Status*(const Info*, size_t, int*, const Value**)>(
+        kKernelInfoGetConstantInputTensor)(info, index, is_constant, out);
   }
   Status* input(const Context* context, size_t index, const Value** out) const {
     return at<Status*(const Context*, size_t, const Value**)>(kKernelContextGetInput)(

@@ -35,7 +35,8 @@ inline void store(void* to, Vector v) {
   std::memcpy(to, &v, sizeof v);
 }
 
-inline Floats all(float x) { return Floats{} + x; }
+// x - 0 is always x, which compilers know; x + 0 is not where x is -0.
+inline Floats all(float x) { return x - Floats{}; }
 inline Ints all(int32_t x) { return Ints{} + x; }
 
 // The first `count` of sixteen; the rest are zeros.
