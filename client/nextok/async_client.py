@@ -18,7 +18,7 @@ from nextok.async_contrast import AsyncContrast
 from nextok.async_generation import AsyncGeneration
 from nextok.async_scoring import AsyncScoring
 from nextok.async_session import AsyncSession
-from nextok.attempts import Attempts
+from nextok.attempts import Attempts, RetryBudget
 from nextok.calls import GenerateCalls
 from nextok.channel import ChannelOptions, channel_options
 from nextok.contrast_calls import ContrastCalls
@@ -89,6 +89,7 @@ class AsyncClient(
             )
         authorized = connection.authorize(self._channel)
         self._running = Running()
+        self._budget = RetryBudget()
         # Generated code has no types.
         self._stub: Any = TextGenerationServiceStub(authorized)  # type: ignore[no-untyped-call]
         self._check: Any = authorized.unary_unary(
@@ -161,7 +162,9 @@ class AsyncClient(
     def _start_generation(
         self, request: pb.GenerateRequest, *, resume: int, timeout: float | None
     ) -> AsyncGeneration:
-        attempts = Attempts(self._stub.Generate, request, resume=resume, timeout=timeout)
+        attempts = Attempts(
+            self._stub.Generate, request, resume=resume, timeout=timeout, budget=self._budget
+        )
         return self._running.add(AsyncGeneration(attempts.first(), attempts))
 
     async def _read_distribution(self, generation: AsyncGeneration) -> Distribution:

@@ -141,6 +141,7 @@ class AsyncGeneration(AsyncReading[Step]):
                     self._add(message)
                     return True
                 if not self._go_over():
+                    self._attempts.ended()
                     return False
 
     def _add(self, message: pb.GenerateResponse) -> None:

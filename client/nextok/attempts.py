@@ -7,6 +7,7 @@ Does not know how a call is read nor how a pause is waited for, so both clients 
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -19,11 +20,38 @@ from nextok.transcript import Transcript
 from nextok.v1 import text_generation_pb2 as pb
 
 DEFAULT_RESUME: Final = 5
+# Attempts that bring nothing which one client may make, beyond those that its streams get for
+# what they brought; each generation that ends well gives one back.
+_BUDGET: Final = 100
 # The first pause is short, for another server may be there at once; from one to the next they
 # double, up to 6.4 seconds. Jitter keeps many clients of one dead server from coming together.
 FIRST_PAUSE_SECONDS = 0.1
 _MOST_DOUBLINGS: Final = 6
 _LEAST_JITTER: Final = 0.5
+
+
+class RetryBudget:
+    """What all generations of one client together may try in vain. Threads may share it.
+
+    So servers in trouble get no flood of attempts from a client with many streams.
+    """
+
+    def __init__(self) -> None:
+        self._left = _BUDGET
+        self._lock = threading.Lock()
+
+    def take(self) -> bool:
+        """Takes one attempt, if there is one left."""
+        with self._lock:
+            if not self._left:
+                return False
+            self._left -= 1
+            return True
+
+    def give_back(self) -> None:
+        """Says that a generation ended well."""
+        with self._lock:
+            self._left = min(_BUDGET, self._left + 1)
 
 
 class Attempts:
@@ -34,6 +62,7 @@ class Attempts:
         request: What to generate. It is not changed.
         resume: How many attempts in a row may bring nothing new.
         timeout: Seconds for all attempts and pauses together; None for no limit.
+        budget: Of the client; attempts that brought nothing are taken from it.
 
     Attributes:
         request: As given.
@@ -51,6 +80,7 @@ class Attempts:
         *,
         resume: int,
         timeout: float | None,
+        budget: RetryBudget | None = None,
     ) -> None:
         if resume < 0:
             raise ValueError(f"resume: is {resume}, the least is 0")
@@ -60,6 +90,7 @@ class Attempts:
         self._method = method
         self._limit = resume
         self._timeout = timeout
+        self._budget = budget or RetryBudget()
         self._began = time.monotonic()
         self._in_vain = 0
         self._received = 0
@@ -71,21 +102,24 @@ class Attempts:
     def can_go_on(self, failure: NextokError, transcript: Transcript) -> bool:
         """Tells whether another attempt makes sense, given what was received until now.
 
-        A server that did not tell its artifact cannot be told from another one, so that
-        nothing is put behind what came from it.
-
-        A call that reaches a server as it stops may be cancelled by it rather than refused
-        (grpc#37239); before the first message that is as good as a refusal.
+        A server that stops may cancel what reaches it in its last moments, and so may something
+        between; before the first message that is as good as not having reached it. A server that
+        did not tell its artifact cannot be told from another one, so that nothing is put behind
+        what came from it.
         """
         if transcript.received > self._received:
             self._received = transcript.received
             self._in_vain = 0
         prompt = transcript.prompt
         told = prompt is None or bool(prompt.artifact_sha256)
-        lost = isinstance(failure, Unavailable) or (
-            prompt is None and isinstance(failure, Cancelled)
-        )
-        return lost and told and self._in_vain < self._limit
+        lost = isinstance(failure, (Unavailable, Cancelled) if prompt is None else Unavailable)
+        if not lost or not told or self._in_vain >= self._limit:
+            return False
+        return self._in_vain == 0 or self._budget.take()
+
+    def ended(self) -> None:
+        """Says that the generation ended well."""
+        self._budget.give_back()
 
     def pause(self) -> float:
         """Counts one more attempt, and returns for how many seconds to wait before it."""

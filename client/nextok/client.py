@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import grpc
 
 from nextok import health, replies, requests
-from nextok.attempts import Attempts
+from nextok.attempts import Attempts, RetryBudget
 from nextok.calls import GenerateCalls
 from nextok.channel import ChannelOptions, channel_options
 from nextok.contrast import Contrast
@@ -87,6 +87,7 @@ class Client(
             self._channel = grpc.secure_channel(target, connection.credentials, options=settings)
         authorized = connection.authorize(self._channel)
         self._running = Running()
+        self._budget = RetryBudget()
         # Generated code has no types.
         self._stub: Any = TextGenerationServiceStub(authorized)  # type: ignore[no-untyped-call]
         self._check: Any = authorized.unary_unary(
@@ -157,7 +158,9 @@ class Client(
     def _start_generation(
         self, request: pb.GenerateRequest, *, resume: int, timeout: float | None
     ) -> Generation:
-        attempts = Attempts(self._stub.Generate, request, resume=resume, timeout=timeout)
+        attempts = Attempts(
+            self._stub.Generate, request, resume=resume, timeout=timeout, budget=self._budget
+        )
         return self._running.add(Generation(attempts.first(), attempts))
 
     def _read_distribution(self, generation: Generation) -> Distribution:

@@ -124,9 +124,12 @@ class Generation(Reading[Step]):
                 message = next(self._call)
             except StopIteration:
                 if not self._go_over():
+                    self._attempts.ended()
                     return False
             except grpc.RpcError as error:
                 failure = error_from_rpc(error)
+                if self._cancelled.is_set():
+                    raise failure from error
                 if self._transcript.call_ended and isinstance(failure, Unavailable):
                     # Nothing but the status was lost.
                     if not self._go_over():

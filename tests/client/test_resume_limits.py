@@ -82,6 +82,41 @@ async def test_other_statuses_are_raised_at_once(hands, target, service, code):
     assert len(service.requests) == 1
 
 
+@pytest.mark.parametrize("times", [1, 3])
+async def test_a_server_that_cancels_before_it_said_anything_is_tried_again(
+    hands, target, service, times
+):
+    service.scripts = [[Refuse(grpc.StatusCode.CANCELLED, "stopping")]] * times
+    service.script = WHOLE
+    running = await hands.read(target)
+    assert [s.id for s in running.steps] == IDS
+    assert running.resumed == times
+
+
+async def test_streams_of_one_client_share_a_budget_of_attempts_in_vain(
+    hands, target, service, monkeypatch
+):
+    monkeypatch.setattr("nextok.attempts._BUDGET", 6)
+    service.script = [LOST]
+    async with hands.open(target) as client:
+        for _ in range(4):
+            with pytest.raises(Unavailable):
+                await hands.all(client.generate("x"))
+        # One attempt a stream that asks nothing of the budget, and six that empty it.
+        assert len(service.requests) == 4 * 2 + 6
+        service.script = WHOLE
+        for _ in range(2):
+            await hands.all(client.generate("x"))
+        service.script = [LOST]
+        service.requests.clear()
+        with pytest.raises(Unavailable):
+            await hands.all(client.generate("x"))
+        assert len(service.requests) == 2 + 2
+        # A stream that brings something is gone on with all the same.
+        service.scripts = [[*WHOLE[:4], LOST], behind(1)]
+        assert [s.id for s in await hands.all(client.generate("x"))] == IDS
+
+
 async def test_an_attempt_that_is_refused_ends_it(hands, target, service):
     service.scripts = [[*WHOLE[:5], LOST]]
     service.script = [Refuse(grpc.StatusCode.INVALID_ARGUMENT, "resume_token_ids[0]: is 21")]
