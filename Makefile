@@ -12,7 +12,7 @@ RELEASED := released-0.1.0.binpb
 # The example for Node is tested where there is npm.
 NODE := $(if $(shell command -v npm),examples/node/node_modules)
 
-.PHONY: install generate demo web test test-lm-eval ray test-ray lint bench bench-quick bench-plots pictures constraints clean
+.PHONY: install generate demo web test test-lm-eval ray test-ray lint bench bench-quick bench-plots pictures docs-configuration constraints clean
 
 install: $(READY) ## The virtual environment, with everything pinned.
 
@@ -21,7 +21,7 @@ KERNELS := $(wildcard kernels/*.py kernels/*.toml kernels/nextok_kernels/src/*)
 $(READY): pyproject.toml constraints.txt $(KERNELS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable kernels \
-	  --editable '.[cli,bench,server,export,web,dev]'
+	  --editable '.[cli,bench,server,otel,export,web,dev]'
 	touch $(READY)
 
 generate: $(READY) ## The stubs in client/nextok/v1, from protos.
@@ -87,6 +87,9 @@ bench-plots: $(BENCH) ## The plots again, from bench/results.json.
 
 pictures: $(READY) ## The terminal picture in README.
 	$(BIN)/python docs/make_pictures.py
+
+docs-configuration: $(READY) ## docs/configuration.md, from the server's settings.
+	$(BIN)/python docs/make_configuration.py
 
 constraints: $(READY) ## Pins what is installed now.
 	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt

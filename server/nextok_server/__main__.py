@@ -1,4 +1,4 @@
-"""`nextok-server ARTIFACT [--listen HOST:PORT]`, and `nextok-server token NAME`.
+"""`nextok-server ARTIFACT [--listen HOST:PORT] [--check]`, and `nextok-server token NAME`.
 
 Exit codes: 0 stopped as asked, 1 the artifact or the address cannot be used, 2 wrong settings.
 """
@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import signal
 import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import structlog
-
-from nextok_server import config, token_command
+from nextok_server import check, config, logs, token_command
 from nextok_server.app import create_server
 from nextok_server.errors import ArtifactError
 
@@ -26,7 +23,9 @@ def main() -> None:
     if sys.argv[1:2] == ["token"]:
         token_command.main(sys.argv[2:])
         return
-    flags, file, show = _parse_flags(sys.argv[1:])
+    flags = _parse_flags(sys.argv[1:])
+    file, show = flags.pop("config", None), flags.pop("show_config", False)
+    only_check = flags.pop("check", False)
     try:
         settings, origins = config.load(flags, file)
     except config.ConfigError as error:
@@ -36,11 +35,15 @@ def main() -> None:
         for name, value in settings.model_dump().items():
             print(f"{name} = {value}  ({origins[name]})")
         return
-    _set_up_logging(settings)
+    logs.set_up(settings.log_level, settings.log_format, sys.stderr)
     # A step that is done should not wait 5 ms, the default, for the event loop to let go.
     sys.setswitchinterval(0.0005)
     try:
-        asyncio.run(_serve(settings))
+        if only_check:
+            for line in check.check(settings):
+                print(line, flush=True)
+        else:
+            asyncio.run(_serve(settings))
     except config.ConfigError as error:
         print(f"nextok-server: {error}", file=sys.stderr)
         sys.exit(2)
@@ -63,10 +66,10 @@ async def _serve(settings: config.Config) -> None:
         if address is not None:
             print(f"nextok: {what} on {address.rpartition(':')[0]}:{port}", flush=True)
     await stop.wait()
-    await app.stop(settings.drain_seconds)
+    await app.stop(settings.drain_seconds, settings.shutdown_delay)
 
 
-def _parse_flags(arguments: list[str]) -> tuple[dict[str, Any], Path | None, bool]:
+def _parse_flags(arguments: list[str]) -> dict[str, Any]:
     """Flags are made from the settings' names; their values are checked there."""
     parser = argparse.ArgumentParser(
         prog="nextok-server",
@@ -79,6 +82,9 @@ def _parse_flags(arguments: list[str]) -> tuple[dict[str, Any], Path | None, boo
     parser.add_argument("--version", action="version", version=f"nextok-server {version('nextok')}")
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file with settings")
     parser.add_argument("--show-config", action="store_true", help="print every setting and stop")
+    parser.add_argument(
+        "--check", action="store_true", help="prove the artifact, run one token, and stop"
+    )
     for name, field in config.Config.model_fields.items():
         text = (field.description or "").replace("%", "%%")
         if name == "artifact":
@@ -88,31 +94,7 @@ def _parse_flags(arguments: list[str]) -> tuple[dict[str, Any], Path | None, boo
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=text)
         else:
             parser.add_argument("--" + name.replace("_", "-"), metavar="VALUE", help=text)
-    flags = vars(parser.parse_args(arguments))
-    return flags, flags.pop("config", None), flags.pop("show_config", False)
-
-
-def _set_up_logging(settings: config.Config) -> None:
-    """Structured logs on standard error; never the text of a prompt or of a completion."""
-    as_console = settings.log_format == "console" or (
-        settings.log_format == "auto" and sys.stderr.isatty()
-    )
-    renderer: Any = (
-        structlog.dev.ConsoleRenderer() if as_console else structlog.processors.JSONRenderer()
-    )
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(
-            logging.getLevelName(settings.log_level.upper())
-        ),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+    return vars(parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

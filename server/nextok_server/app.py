@@ -19,7 +19,7 @@ from nextok_server.health import Health, Hindrance
 from nextok_server.metrics import Exposition, Load, MetricsServer
 from nextok_server.runner import Runner
 from nextok_server.service import SERVICE, method_handlers
-from nextok_server.transport import add_port, health_only, make_server
+from nextok_server.transport import add_port, health_only, make_server, open_tracing
 from nextok_server.watchdog import Watchdog
 
 _log = structlog.get_logger(__name__)
@@ -48,13 +48,19 @@ class App:
         self._runner = runner
         self._cleanup = cleanup
 
-    async def stop(self, drain_seconds: float) -> None:
+    async def stop(self, drain_seconds: float, delay: float = 0.0) -> None:
         """Says that it is going, finishes what is running, and ends.
 
-        The order matters: health first, so that nobody new comes; then the streams; the
-        transport last, since it would cut them.
+        The order matters: health first, so that nobody new comes; then a while in which those who
+        have not heard of it are served; then the streams; the transport last, since it would cut
+        them.
+
+        Args:
+            drain_seconds: That streams get to finish.
+            delay: Seconds until new requests are refused.
         """
         self._health.hinder(Hindrance.DRAINING)
+        await asyncio.sleep(delay)
         await self._runner.drain(drain_seconds)
         await self._runner.stop()
         await self._cleanup.aclose()
@@ -72,7 +78,11 @@ async def create_server(config: Config) -> App:
     serving = await assemble(config, lambda: health.hinder(Hindrance.ENGINE_DEAD))
     async with contextlib.AsyncExitStack() as cleanup:
         cleanup.push_async_callback(serving.runner.stop)
-        server = make_server(config, serving.model_info.vocabulary_size, serving.tally)
+        tracing = open_tracing(config)
+        if tracing is not None:
+            cleanup.push_async_callback(asyncio.to_thread, tracing.close)
+        vocabulary_size = serving.model_info.vocabulary_size
+        server = make_server(config, vocabulary_size, serving.tally, tracing)
         server.add_generic_rpc_handlers((method_handlers(serving.service),))
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
         if config.reflection:

@@ -6,17 +6,20 @@ Knows: rpcs by name, our errors. Does not know: who may call, what an rpc does.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import grpc
 import structlog
 
-from nextok_server import errors, wire
+from nextok_server import current_call, errors, wire
+from nextok_server.access import SERVICE
 from nextok_server.handlers import Behaviour, Context, Continuation, Handler, behaviour_of, wrapped
 from nextok_server.tally import Tally
+from nextok_server.tracing import Tracing
 
 _log = structlog.get_logger(__name__)
 # What is counted of rpcs that nobody serves: their names are the callers' invention.
@@ -31,10 +34,14 @@ class Boundary(grpc.aio.ServerInterceptor):
     Args:
         tally: Counts calls.
         methods: Full paths of the rpcs that are served.
+        tracing: Has a span around each of them, if any.
     """
 
-    def __init__(self, tally: Tally, methods: Collection[str]) -> None:
+    def __init__(
+        self, tally: Tally, methods: Collection[str], tracing: Tracing | None = None
+    ) -> None:
         self._tally = tally
+        self._tracing = tracing
         self._methods = frozenset(methods)
 
     async def intercept_service(
@@ -45,28 +52,42 @@ class Boundary(grpc.aio.ServerInterceptor):
         if handler is None or inspect.isasyncgenfunction(behaviour_of(handler)):
             return handler
         method = handler_call_details.method
+        return wrapped(handler, lambda behaviour: self._guarded(behaviour, method))
+
+    def _guarded(self, behaviour: Behaviour, method: str) -> Behaviour:
         known = method in self._methods
         rpc = method.rpartition("/")[2] if known else _OTHER
-        return wrapped(handler, lambda behaviour: self._guarded(behaviour, rpc))
 
-    def _guarded(self, behaviour: Behaviour, rpc: str) -> Behaviour:
         async def run(request: Any, context: Context) -> Any:
             began = time.monotonic()
             status = grpc.StatusCode.OK
             request_id = wire.begin(context)
-            try:
-                with structlog.contextvars.bound_contextvars(request_id=request_id, rpc=rpc):
+            left = context.time_remaining()
+            current_call.deadline.set(None if left is None else began + left)
+            with (
+                structlog.contextvars.bound_contextvars(request_id=request_id, rpc=rpc),
+                self._span(method, context, request_id) as end,
+            ):
+                try:
                     return await self._answer(behaviour, request, context)
-            except asyncio.CancelledError:
-                status = _why_cancelled(context)
-                raise
-            except grpc.aio.AbortError:
-                status = _STATUSES[context.code()]
-                raise
-            finally:
-                self._tally.note_answered(rpc, status.name, time.monotonic() - began)
+                except asyncio.CancelledError:
+                    status = _why_cancelled(context)
+                    raise
+                except grpc.aio.AbortError:
+                    status = _STATUSES[context.code()]
+                    raise
+                finally:
+                    end(status)
+                    self._tally.note_answered(rpc, status.name, time.monotonic() - began)
 
         return run
+
+    def _span(
+        self, method: str, context: Context, request_id: str
+    ) -> contextlib.AbstractContextManager[Callable[[grpc.StatusCode], None]]:
+        if self._tracing is None or not method.startswith(SERVICE):
+            return contextlib.nullcontext(lambda _status: None)
+        return self._tracing.call(method, context.invocation_metadata() or (), request_id)
 
     async def _answer(self, behaviour: Behaviour, request: Any, context: Context) -> Any:
         try:

@@ -14,8 +14,9 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from nextok_server.runner import Admission, Runner, Stream
+from nextok_server.runner import Runner
 from nextok_server.sequence import Outputs, Request, StopParams
+from nextok_server.streams import Admission, Stream
 
 _SEEDS = 1 << 64
 

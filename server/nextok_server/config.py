@@ -162,6 +162,13 @@ class Config(BaseSettings):
     write_timeout: float = Field(
         30.0, gt=0, description="Seconds that a reader may leave a message unread."
     )
+    shutdown_delay: float = Field(
+        0.0,
+        ge=0,
+        le=3600,
+        description="Seconds between saying NOT_SERVING and refusing new requests when stopping: "
+        "time for those who send them to hear of it.",
+    )
     drain_seconds: float = Field(
         30.0, ge=0, description="Seconds that running streams get to finish when stopping."
     )
@@ -172,6 +179,11 @@ class Config(BaseSettings):
         description="Seconds that a step may take before health says NOT_SERVING.",
     )
     reflection: bool = Field(False, description="Whether to serve gRPC reflection.")
+    trace_endpoint: str | None = Field(
+        None,
+        description="URL of an OpenTelemetry collector that gets traces by OTLP over HTTP, such as "
+        "http://127.0.0.1:4318/v1/traces; needs the extra otel.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least level of what is logged."
     )

@@ -6,12 +6,18 @@ uses it (`runner`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 
 
 def _nobody_counts(_tokens: int) -> None:
     """Outside of a call, as in tests of the engine."""
+
+
+def _nobody_traces(
+    _name: str, _began: float, _ended: float, _attributes: Mapping[str, str | int]
+) -> None:
+    """Where no traces are asked for."""
 
 
 # Who makes it: a name, or the host that it comes from.
@@ -21,3 +27,9 @@ caller: ContextVar[str] = ContextVar("caller", default="")
 party: ContextVar[str] = ContextVar("party", default="")
 # Takes the number of tokens that were computed for it.
 spending: ContextVar[Callable[[int], None]] = ContextVar("spending", default=_nobody_counts)
+# When it has to have ended, by time.monotonic(); None: at no time.
+deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
+# Takes a phase that it went through: name, begin and end by time.monotonic(), attributes.
+trace: ContextVar[Callable[[str, float, float, Mapping[str, str | int]], None]] = ContextVar(
+    "trace", default=_nobody_traces
+)

@@ -8,6 +8,8 @@
     +-- Forbidden            the caller may not do this
     +-- OverLimit            the caller has more than its share; says when to try again
     +-- QueueFull            no room to wait; says when to try again
+    +-- QueueTooLong         those who wait before it would make it late; says when to try again
+    +-- DeadlineTooShort     it takes longer than it is given
     +-- Draining             the server is going away
     +-- ReaderTooSlow        the client does not read what it asked for
     +-- EngineFailed         a fault of ours
@@ -74,6 +76,30 @@ class QueueFull(ServerError):
     def __init__(self, waiting: int, retry_after: float) -> None:
         super().__init__(f"the queue is full: {waiting} requests are waiting")
         self.retry_after = retry_after
+
+
+class QueueTooLong(ServerError):
+    """A request would not make its deadline, because of those who wait before it.
+
+    Attributes:
+        retry_after: Seconds after which trying again is worthwhile.
+    """
+
+    def __init__(self, wait: float, left: float, retry_after: float) -> None:
+        super().__init__(
+            f"the deadline in {left:.3g} s cannot be met: the queue takes about {wait:.3g} s"
+        )
+        self.retry_after = retry_after
+
+
+class DeadlineTooShort(ServerError):
+    """A request would not make its deadline even if nobody waited before it."""
+
+    def __init__(self, run: float, left: float) -> None:
+        super().__init__(
+            f"the deadline in {left:.3g} s cannot be met: the tokens asked for take "
+            f"about {run:.3g} s"
+        )
 
 
 class Draining(ServerError):

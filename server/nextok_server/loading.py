@@ -42,6 +42,16 @@ def load(config: Config) -> Loaded:
     """
     artifact = load_artifact(config.artifact)
     tokenizer = Tokenizer.from_file(artifact.tokenizer_path)
+    model, engine = build_engine(config, artifact)
+    return Loaded(artifact, tokenizer, engine, model.runtime_version)
+
+
+def build_engine(config: Config, artifact: Artifact) -> tuple[Model, Engine]:
+    """Loads a proved artifact's graph, and makes an engine of it.
+
+    Raises:
+        ArtifactError: ONNX Runtime cannot load it.
+    """
     calls = (SeparateCalls if artifact.kernels is None else OneCall)(
         config.prefill_chunk, config.slots
     )
@@ -56,4 +66,4 @@ def load(config: Config) -> Loaded:
     retained_tokens = config.retained_mb * _MEBIBYTE // model.cache.token_bytes
     cache = KVCache(config.slots, model.cache, retained_tokens)
     scheduler = Scheduler(cache, calls, config.prefill_chunk, reuse=config.prefix_reuse)
-    return Loaded(artifact, tokenizer, Engine(model, scheduler), model.runtime_version)
+    return model, Engine(model, scheduler)

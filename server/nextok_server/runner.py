@@ -14,100 +14,22 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from collections.abc import Sequence as Many
 
 import structlog
 
-from nextok_server import current_call
 from nextok_server.engine import Engine, Events
-from nextok_server.errors import Draining, EngineFailed, QueueFull, ServerError
+from nextok_server.errors import Draining, EngineFailed, ServerError
+from nextok_server.forecast import Forecast
 from nextok_server.orders import Fork, Order
 from nextok_server.pacing import Pacing
-from nextok_server.sequence import Event, Request, Sequence, is_end
+from nextok_server.room import Room
+from nextok_server.sequence import Request, Sequence, is_end
+from nextok_server.streams import Admission, Stream
 
 _log = structlog.get_logger(__name__)
 _Command = Callable[[], None]
 # Between two steps that only give memory back.
 _TRIM_SECONDS = 0.2
-
-
-class Admission:
-    """A request's place among those that run or wait: one, however many sequences it has.
-
-    Attributes:
-        streams: Its sequences that have not ended.
-        open: Whether it may start more.
-        spend: Told of each sequence's tokens as it ends.
-        party: Whom it belongs to.
-        ready: Set when something became known of one of its sequences.
-    """
-
-    def __init__(self) -> None:
-        self.spend = current_call.spending.get()
-        self.party = current_call.party.get()
-        self.streams: set[Stream] = set()
-        self.open = True
-        self.ready = asyncio.Event()
-
-    async def read(self, streams: Many[Stream]) -> list[tuple[Stream, list[Event]]]:
-        """What became known of some of its sequences, at least one event of one.
-
-        Raises:
-            EngineFailed: The engine stopped.
-        """
-        while True:
-            await self.ready.wait()
-            self.ready.clear()
-            told = [(stream, events) for stream in streams if (events := stream.take())]
-            if told:
-                return told
-
-
-class Stream:
-    """The event loop's end of one sequence."""
-
-    def __init__(self, sequence: Sequence, admission: Admission) -> None:
-        self.sequence = sequence
-        self.admission = admission
-        self._events: list[Event] = []
-        self._error: ServerError | None = None
-        self._ready = asyncio.Event()
-
-    async def read(self) -> list[Event]:
-        """Everything that became known since the last call, at least one event.
-
-        Raises:
-            EngineFailed: The engine stopped.
-        """
-        await self._ready.wait()
-        return self.take()
-
-    def take(self) -> list[Event]:
-        """The same without waiting; may be none.
-
-        Raises:
-            EngineFailed: The engine stopped.
-        """
-        if self._error is not None and not self._events:
-            raise self._error
-        events, self._events = self._events, []
-        if self._error is None:
-            self._ready.clear()
-        return events
-
-    def put(self, events: list[Event]) -> None:
-        """Adds events; called on the event loop."""
-        self._events.extend(events)
-        self._wake()
-
-    def fail(self, error: ServerError) -> None:
-        """Ends the stream with an error, after the events that it already has."""
-        self._error = error
-        self._wake()
-
-    def _wake(self) -> None:
-        self._ready.set()
-        self.admission.ready.set()
 
 
 class Runner:
@@ -134,14 +56,13 @@ class Runner:
         on_death: Callable[[], None],
     ) -> None:
         self._engine = engine
-        self._limit = slots + max_queue
-        self._slots = slots
+        self._forecast = Forecast(slots, engine.tally)
+        self._room = Room(slots, max_queue, self._forecast)
         self._on_death = on_death
         self._pacing = pacing
         self._loop = asyncio.get_running_loop()
         self._inbox: queue.SimpleQueue[_Command | None] = queue.SimpleQueue()
         self._streams: dict[Sequence, Stream] = {}
-        self._admissions: set[Admission] = set()
         self._failure: ServerError | None = None
         self._draining = False
         self._looking = False
@@ -149,38 +70,47 @@ class Runner:
         self.steps = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self._seconds_a_request = 1.0
         self._thread = threading.Thread(target=self._run, name="nextok-engine", daemon=True)
         self._thread.start()
 
     def __len__(self) -> int:
         """Requests that are running or waiting."""
-        return len(self._admissions)
+        return len(self._room)
 
     @property
     def is_due(self) -> bool:
         """Whether the thread owes a step: it has not stopped, and does not wait for work."""
         return self._thread.is_alive() and not self._resting
 
-    def admit(self) -> Admission:
+    def check(self) -> None:
+        """Refuses at once what `admit` would refuse whatever is asked for."""
+        self._refuse_all()
+        self._room.check(0)
+
+    def admit(self, tokens: int = 0) -> Admission:
         """Takes in a request that may have several sequences, until it leaves.
+
+        Another one that waits may have to go for it; see `Room`.
+
+        Args:
+            tokens: That it is sure to draw, at least.
 
         Raises:
             QueueFull: There is no room to wait.
+            QueueTooLong: It could not end in time, since others wait before it.
+            DeadlineTooShort: It could not end in time.
             Draining: The server is stopping.
             EngineFailed: The engine has stopped.
         """
-        if self._failure is not None:
-            raise self._failure
-        if self._draining:
-            raise Draining("the server is stopping and takes no new requests")
-        if len(self._admissions) >= self._limit:
-            waiting = len(self._admissions) - self._slots
-            raise QueueFull(waiting, max(0.1, self._seconds_a_request / self._slots))
-        admission = Admission()
-        self._admissions.add(admission)
+        self._refuse_all()
+        leaves = self._room.check(tokens)
+        if leaves is not None:
+            error = self._room.full()
+            for stream in tuple(leaves.streams):
+                stream.fail(error)
+            self.leave(leaves)
         self._idle.clear()
-        return admission
+        return self._room.enter()
 
     def start(self, admission: Admission, request: Request, *, window: int) -> Stream:
         """Puts a sequence in the queue, behind those that wait.
@@ -261,6 +191,12 @@ class Runner:
         admission.streams.add(stream)
         return stream
 
+    def _refuse_all(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        if self._draining:
+            raise Draining("the server is stopping and takes no new requests")
+
     def _forget(self, stream: Stream) -> bool:
         """Strikes a stream out; tells whether it was still there."""
         if self._streams.pop(stream.sequence, None) is None:
@@ -275,8 +211,8 @@ class Runner:
     def _release(self, admission: Admission) -> None:
         """Frees a request's place once nothing of it is left or to come."""
         if not admission.open and not admission.streams:
-            self._admissions.discard(admission)
-            if not self._admissions:
+            self._room.leave(admission)
+            if not self._room:
                 self._idle.set()
 
     # On the event loop, called from the thread.
@@ -287,11 +223,11 @@ class Runner:
             if stream is None or not produced:
                 continue
             stream.put(produced)
+            stream.admission.begun = True
             # Not `sequence.finished`: the thread may be a step ahead of this one.
             if is_end(produced[-1]):
                 self._forget(stream)
-                took = time.monotonic() - sequence.started_at
-                self._seconds_a_request += 0.1 * (took - self._seconds_a_request)
+                self._forecast.note(time.monotonic() - sequence.started_at)
 
     def _die(self, failure: ServerError) -> None:
         self._failure = failure

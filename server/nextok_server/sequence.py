@@ -224,6 +224,7 @@ class Sequence:
         read: Events that the reader took; written by the event loop, read by the engine.
         window: Events that may be unread before the sequence pauses.
         started_at: When the first computation began.
+        first_drawn_at: When its first token was drawn; 0 before that.
         last_drawn_at: When its last token was drawn; 0 before the first.
         shared: Of a completion that was forked: tokens that it began with.
         drafter: Where the request wants drafts: what finds them.
@@ -252,6 +253,7 @@ class Sequence:
     produced: int = 0
     read: int = 0
     started_at: float = 0.0
+    first_drawn_at: float = 0.0
     last_drawn_at: float = 0.0
     shared: int = 0
     finished: bool = False

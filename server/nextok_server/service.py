@@ -21,11 +21,13 @@ from nextok_server.choices import Choices, start
 from nextok_server.completion import Completion
 from nextok_server.completions import Completions
 from nextok_server.outgoing import Outgoing, window
-from nextok_server.runner import Admission, Runner, Stream
+from nextok_server.phases import tell_phases
+from nextok_server.runner import Runner
 from nextok_server.score_plan import Part, ScoreTask, parts
 from nextok_server.score_requests import read_score
 from nextok_server.scores import Scores
 from nextok_server.sequence import Request
+from nextok_server.streams import Admission, Stream
 from nextok_server.tally import Tally
 from nextok_server.tokenizer import Tokenizer
 
@@ -96,8 +98,9 @@ class Service:
         self, request: pb.GenerateRequest, context: Context
     ) -> None:
         """Continues a prompt, step by step."""
+        self._runner.check()
         own, stop, count = await self._read_generate(request)
-        admission = self._runner.admit()
+        admission = self._runner.admit(_sure_tokens(own, stop))
         # Besides `finally` below: a handler that is torn down may not get to it in time.
         # (The stubs type the callback as a class rather than a protocol.)
         context.add_done_callback(lambda _: self._runner.leave(admission))  # type: ignore[arg-type]
@@ -112,6 +115,7 @@ class Service:
         self, request: pb.ScoreRequest, context: Context
     ) -> None:
         """Tells how likely given tokens are."""
+        self._runner.check()
         task = await read_score(request, self._limits, self._encode)
         admission = self._runner.admit()
         context.add_done_callback(lambda _: self._runner.leave(admission))  # type: ignore[arg-type]
@@ -198,6 +202,8 @@ class Service:
             await outgoing.forward_all(admission, tuple(choices.all), group)
         finally:
             admission.spend(choices.shared)
+            for stream in choices.all:
+                tell_phases(stream.sequence)
         for completion in completions:
             self._tally.finished[completion.reason] += 1
         _log.info(
@@ -247,6 +253,14 @@ class Service:
             tokens=replies.text_tokens(self._tokenizer.locate(ids)),
             artifact_sha256=self._model_info.artifact_sha256,
         )
+
+
+def _sure_tokens(request: Request, stop: tuple[str, ...]) -> int:
+    """How many tokens a request draws in any case, one at a time."""
+    params = request.stop
+    may_end = stop or params.stop_token_ids or params.eos_token_ids
+    tokens = max(1, params.min_tokens) if may_end else params.max_tokens
+    return 1 if request.drafts else max(0, tokens - len(request.forced))
 
 
 def method_handlers(service: Service) -> grpc.GenericRpcHandler:

@@ -19,6 +19,8 @@ from nextok_server.sequence import Event, Sequence, Step
 _SHORT = (0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.25, 0.5, 1, 5)
 _LONG = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 _TOKENS = (1, 2, 4, 8, 16, 32, 64, 96, 128, 256, 512, 1024)
+# How much one step counts in an average.
+_WEIGHT = 0.05
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -61,6 +63,8 @@ class Tally:
         finished: Completions by the reason of their end.
         latencies: Seconds that calls took, by rpc.
         stalls: How often the engine was found to be stuck.
+        decode_seconds: Seconds of a step that gives each sequence a token, lately on average.
+        fastest_decode_seconds: The same, of the fastest one.
     """
 
     def __init__(self) -> None:
@@ -76,6 +80,7 @@ class Tally:
         self.finished: Counter[str] = Counter()
         self.latencies: dict[str, Histogram] = {}
         self.stalls = 0
+        self.decode_seconds = self.fastest_decode_seconds = 0.0
 
     # On the engine's thread.
 
@@ -90,6 +95,11 @@ class Tally:
         self.steps.add(seconds)
         self.step_tokens.add(tokens)
         self.step_rows.add(rows)
+        if tokens == rows:
+            before = self.decode_seconds or seconds
+            self.decode_seconds = before + _WEIGHT * (seconds - before)
+            fastest = self.fastest_decode_seconds or seconds
+            self.fastest_decode_seconds = min(fastest, seconds)
         for sequence, produced in events:
             if produced:
                 self._note_produced(sequence, produced)
@@ -112,6 +122,7 @@ class Tally:
             self.gaps.add((last.at - sequence.last_drawn_at) / drawn, drawn)
         else:
             self.first_tokens.add(last.at - sequence.arrived_at)
+            sequence.first_drawn_at = last.at
         sequence.last_drawn_at = last.at
 
     # On the event loop.

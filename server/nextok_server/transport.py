@@ -22,12 +22,15 @@ from nextok_server.reloading import Reloading
 from nextok_server.tally import Tally
 from nextok_server.tls import server_credentials
 from nextok_server.tokens_file import read_tokens
+from nextok_server.tracing import Tracing, make_tracing
 
 # Steps with a whole vocabulary that one message holds at most, and some room.
 _FULL_STEPS = 20
 
 
-def make_server(config: Config, vocabulary_size: int, tally: Tally) -> grpc.aio.Server:
+def make_server(
+    config: Config, vocabulary_size: int, tally: Tally, tracing: Tracing | None
+) -> grpc.aio.Server:
     """A server with its limits, that knows who calls and counts it; nothing is served yet.
 
     Raises:
@@ -35,11 +38,13 @@ def make_server(config: Config, vocabulary_size: int, tally: Tally) -> grpc.aio.
     """
     return grpc.aio.server(
         options=_channel_options(config, vocabulary_size),
-        interceptors=interceptors(config, tally),
+        interceptors=interceptors(config, tally, tracing),
     )
 
 
-def interceptors(config: Config, tally: Tally) -> tuple[grpc.aio.ServerInterceptor, ...]:
+def interceptors(
+    config: Config, tally: Tally, tracing: Tracing | None = None
+) -> tuple[grpc.aio.ServerInterceptor, ...]:
     """What stands around every call, who it is, and how much they may have; outermost first.
 
     Raises:
@@ -50,7 +55,19 @@ def interceptors(config: Config, tally: Tally) -> tuple[grpc.aio.ServerIntercept
         with _as_setting("tokens_file"):
             tokens = Reloading("tokens", (path,), functools.partial(read_tokens, path))
     quotas = Quotas(_most_requests(config), config.max_tokens_per_minute)
-    return Boundary(tally, METHODS), Access(tokens), quotas
+    return Boundary(tally, METHODS, tracing), Access(tokens), quotas
+
+
+def open_tracing(config: Config) -> Tracing | None:
+    """Traces as the settings say, if they ask for any.
+
+    Raises:
+        ConfigError: What it takes is not installed.
+    """
+    if config.trace_endpoint is None:
+        return None
+    with _as_setting("trace_endpoint"):
+        return make_tracing(config.trace_endpoint)
 
 
 def _most_requests(config: Config) -> float:

@@ -28,6 +28,8 @@ STATUS_OF: dict[type[errors.ServerError], grpc.StatusCode] = {
     errors.Forbidden: grpc.StatusCode.PERMISSION_DENIED,
     errors.OverLimit: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.QueueFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.QueueTooLong: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.DeadlineTooShort: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.ReaderTooSlow: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Draining: grpc.StatusCode.UNAVAILABLE,
     errors.EngineFailed: grpc.StatusCode.INTERNAL,
@@ -117,7 +119,7 @@ async def abort(context: grpc.aio.ServicerContext[Any, Any], error: errors.Serve
             field=error.field, description=error.description
         )
         detail = error_details_pb2.BadRequest(field_violations=[violation])
-    elif isinstance(error, errors.QueueFull | errors.OverLimit):
+    elif isinstance(error, errors.QueueFull | errors.QueueTooLong | errors.OverLimit):
         delay = Duration()
         delay.FromNanoseconds(int(error.retry_after * 1e9))
         detail = error_details_pb2.RetryInfo(retry_delay=delay)

@@ -210,3 +210,15 @@ async def test_a_request_id_comes_back_and_a_strange_one_is_replaced(fp32_server
         await read_rest(call)
         returned = dict(await call.trailing_metadata())["x-request-id"]
         assert (returned == given) == (given == "abc-123")
+
+
+async def test_between_not_serving_and_refusing_there_is_time_to_hear_of_it(artifacts):
+    async with running_server(artifacts["fp32"]) as running:
+        health = health_pb2_grpc.HealthStub(running.channel)
+        stopping = asyncio.create_task(running.app.stop(5.0, delay=1.0))
+        watch = health.Watch(health_pb2.HealthCheckRequest(service=""))
+        while (await watch.read()).status != NOT_SERVING:
+            pass
+        assert len((await generate(running, "in time", max_tokens=2, ignore_eos=True)).steps) == 2
+        assert await watch.read() is grpc.aio.EOF
+        await stopping

@@ -17,6 +17,7 @@ from nextok.cli import connecting, json_lines, looks, options, recordings, strea
 from nextok.cli.bench import bench
 from nextok.cli.contrast import contrast
 from nextok.cli.demo import demo
+from nextok.cli.doctor import doctor
 from nextok.cli.ending import EPILOG, ExitCode, ends_well
 from nextok.cli.score import score
 from nextok.cli.web import web
@@ -257,5 +258,6 @@ app.command()(ends_well(connecting.connects(score)))
 app.command()(ends_well(connecting.connects(contrast)))
 app.command()(ends_well(connecting.connects(bench)))
 app.command()(ends_well(connecting.connects(recordings.replay)))
+app.command()(ends_well(connecting.connects(doctor)))
 app.command()(ends_well(demo))
 app.command()(ends_well(connecting.connects(web)))

@@ -1,0 +1,87 @@
+"""The log: JSON where a program reads it, a console where a person does, no text of prompts."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+
+import grpc
+import pytest
+import structlog
+from support.serving import generate_request, read_rest, running_server
+
+from nextok_server import logs
+from nextok_server.model import Model
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture(autouse=True)
+def as_before():
+    yield
+    structlog.reset_defaults()
+
+
+def lines(stream):
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+async def test_every_line_about_a_call_has_its_id_and_its_rpc_and_none_has_its_text(artifacts):
+    stream = io.StringIO()
+    logs.set_up("debug", "auto", stream)
+    async with running_server(artifacts["fp32"]) as running:
+        for fields in ({}, {"temperature": -1}, {"stop": ["secretstop"] * 99}):
+            call = running.stub.Generate(
+                generate_request("secretprompt", max_tokens=2, **fields),
+                metadata=(("x-request-id", "asked-for"),),
+            )
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                await read_rest(call)
+    found = [line for line in lines(stream) if line["event"] in ("generated", "refused")]
+    assert len(found) == 3
+    assert all((line["request_id"], line["rpc"]) == ("asked-for", "Generate") for line in found)
+    assert "secret" not in stream.getvalue()
+
+
+@pytest.mark.parametrize("stream", [io.StringIO(), Terminal()], ids=["json", "console"])
+async def test_a_fault_is_logged_with_its_traceback_but_no_values_of_variables(
+    artifacts, monkeypatch, stream
+):
+    def broken(self, *args, **kwargs):
+        prompt = "secretprompt"
+        raise RuntimeError(f"a prompt of {len(prompt)}")
+
+    monkeypatch.setattr(Model, "forward", broken)
+    logs.set_up("info", "auto", stream)
+    async with running_server(artifacts["fp32"]) as running:
+        with pytest.raises(grpc.aio.AioRpcError):
+            await read_rest(running.stub.Generate(generate_request("secretprompt")))
+    text = stream.getvalue()
+    assert "engine_failed" in text
+    assert "RuntimeError: a prompt of 12" in text
+    # The line of code is shown, the value is not.
+    assert text.count("secretprompt") == text.count('prompt = "secretprompt"')
+
+
+def test_a_terminal_gets_a_console_and_a_pipe_json_unless_told_otherwise():
+    for form, stream, is_json in (
+        ("auto", io.StringIO(), True),
+        ("auto", Terminal(), False),
+        ("json", Terminal(), True),
+        ("console", io.StringIO(), False),
+    ):
+        logs.set_up("info", form, stream)
+        structlog.get_logger().info("hello", number=1)
+        assert stream.getvalue().startswith("{") == is_json
+
+
+def test_what_is_below_the_level_is_not_logged():
+    stream = io.StringIO()
+    logs.set_up("warning", "json", stream)
+    structlog.get_logger().info("quiet")
+    structlog.get_logger().warning("loud")
+    assert [line["event"] for line in lines(stream)] == ["loud"]
