@@ -102,6 +102,13 @@ def test_only_the_adapter_knows_the_evaluation_harness():
     assert not any("nextok.lm_eval" in found for found in taken.values())
 
 
+def test_the_screen_library_has_its_doors_and_is_brought_only_by_its_command():
+    explorer = PARTS["nextok"] / "explorer"
+    taken = {file: imports_of(file) for file in sources("nextok")}
+    users = {f for f, found in taken.items() if any(is_within(m, "textual") for m in found)}
+    assert users == {explorer / "screen.py", explorer / "help.py"}
+
+
 def test_the_engine_knows_no_text_and_no_wire_and_the_scheduler_no_tensors():
     def taken(name):
         return imports_of(PARTS["nextok_server"] / name)
@@ -122,7 +129,7 @@ def test_the_engine_knows_no_text_and_no_wire_and_the_scheduler_no_tensors():
             "import nextok",
             ["numpy", "onnxruntime", "torch", "transformers", "typer", "rich", "starlette"],
         ),
-        ("import nextok.cli.app", ["starlette", "uvicorn", "onnxruntime", "torch"]),
+        ("import nextok.cli.app", ["textual", "starlette", "uvicorn", "onnxruntime", "torch"]),
         (
             "import nextok_server.app, nextok_server.__main__",
             ["torch", "transformers", "optimum", "onnx", "onnxscript", "huggingface_hub"],

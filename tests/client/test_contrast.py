@@ -17,7 +17,6 @@ OTHER = " was there"
 
 @pytest.fixture
 def service():
-    # The fake's tokenizer knows another vocabulary: what is tokenized is given as ids.
     return FakeInteract()
 
 
@@ -88,8 +87,7 @@ async def test_a_given_continuation_is_followed_on_both_sides(hands, target, ser
     assert not [a for a in service.actions if a.HasField("sample")]
 
 
-async def test_a_text_to_follow_is_tokenized_by_the_server(hands, target, service, monkeypatch):
-    monkeypatch.setattr("support.fake_service.WORDS", {3: " time", 9: "\n"})
+async def test_a_text_to_follow_is_tokenized_by_the_server(hands, target):
     async with hands.open(target) as client:
         running = client.contrast(PROMPT, other_prompt=OTHER, continuation=" time\n")
         assert [step.id for step in await hands.all(running)] == [3, 9]

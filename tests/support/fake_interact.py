@@ -106,6 +106,11 @@ class FakeInteract(FakeService):
     actions: list[pb.InteractRequest] = field(default_factory=list)
     stray_answers: bool = False
 
+    def Tokenize(self, request, context):  # noqa: N802 - named by the contract
+        self._begin(request, context)
+        words = [(token_id, text(token_id)) for token_id in read(types.Prompt(text=request.text))]
+        return pb.TokenizeResponse(tokens=text_tokens(words))
+
     def Interact(self, requests, context):  # noqa: N802 - named by the contract
         finished = threading.Event()
         context.add_callback(lambda: finished.is_set() or self.given_up.set())

@@ -20,6 +20,7 @@ from nextok.cli.demo import demo
 from nextok.cli.doctor import doctor
 from nextok.cli.ending import EPILOG, ExitCode, ends_well
 from nextok.cli.score import score
+from nextok.cli.step import step
 from nextok.cli.web import web
 from nextok.health import ServingStatus
 
@@ -256,6 +257,7 @@ def health(
 
 app.command()(ends_well(connecting.connects(score)))
 app.command()(ends_well(connecting.connects(contrast)))
+app.command()(ends_well(connecting.connects(step)))
 app.command()(ends_well(connecting.connects(bench)))
 app.command()(ends_well(connecting.connects(recordings.replay)))
 app.command()(ends_well(connecting.connects(doctor)))

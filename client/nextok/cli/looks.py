@@ -81,9 +81,9 @@ def candidate_table(candidates: Sequence[Candidate]) -> Table:
     return table
 
 
-def bar(share: float) -> str:
-    """Returns a bar for a share from 0 to 1, in eighths of a character."""
-    eighths = round(min(max(share, 0.0), 1.0) * _BAR_WIDTH * 8)
+def bar(share: float, width: int = _BAR_WIDTH) -> str:
+    """Returns a bar for a share from 0 to 1 of a width, in eighths of a character."""
+    eighths = round(min(max(share, 0.0), 1.0) * width * 8)
     return ("█" * (eighths // 8) + _EIGHTHS[eighths % 8]).rstrip()
 
 

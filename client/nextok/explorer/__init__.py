@@ -1,0 +1,1 @@
+"""The full-screen explorer of `nextok step`; needs the extra `step`."""
