@@ -12,7 +12,7 @@ RELEASED := released-0.1.0.binpb
 # The example for Node is tested where there is npm.
 NODE := $(if $(shell command -v npm),examples/node/node_modules)
 
-.PHONY: install generate demo web test test-lm-eval ray test-ray lint bench bench-quick bench-plots pictures docs-configuration constraints clean
+.PHONY: install generate demo web test test-lm-eval ray test-ray docs lint bench bench-quick bench-plots pictures docs-configuration constraints clean
 
 install: $(READY) ## The virtual environment, with everything pinned.
 
@@ -62,6 +62,9 @@ ray: $(RAY)/nextok-ray ## Two replicas of the bundled model behind Ray Serve's p
 
 test-ray: $(RAY)/nextok-ray ## Replicas behind Ray Serve's proxy, in an environment of its own.
 	$(RAY)/python -m pytest tests/ray
+
+docs: $(READY) ## The documentation's site, in build/site.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
 lint: $(READY) ## Style, types, and the wire contract.
 	$(BIN)/ruff check
