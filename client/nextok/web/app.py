@@ -17,10 +17,12 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
 from nextok.async_client import AsyncClient
+from nextok.web import page
 from nextok.web.answers import on_fault, on_refusal, refused
 from nextok.web.guards import Doorkeeper, SafeHeaders
 from nextok.web.openai import routes as openai
 from nextok.web.refusals import Refusal
+from nextok.web.throughput import Throughput
 
 MAX_BODY_BYTES: Final = 1 << 20
 STATIC: Final = Path(__file__).parent / "static"
@@ -41,9 +43,11 @@ def create_app(
         loopback: Whether only this machine reaches it.
         max_body: Most bytes of a request's body.
     """
+    throughput = Throughput()
     return Starlette(
         routes=[
-            Mount(openai.PREFIX, routes=openai.routes(client)),
+            Mount(openai.PREFIX, routes=openai.routes(client, throughput)),
+            Mount(page.PREFIX, routes=page.routes(client, throughput)),
             Mount("/", StaticFiles(directory=STATIC, html=True)),
         ],
         middleware=[

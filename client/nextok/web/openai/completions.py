@@ -20,6 +20,7 @@ from nextok.web.merging import merged
 from nextok.web.openai.requests import CompletionRequest
 from nextok.web.openai.shapes import LogprobWriter, finish_reason, usage
 from nextok.web.refusals import bad_value
+from nextok.web.throughput import Throughput
 
 Chunk = dict[str, Any]
 
@@ -66,11 +67,13 @@ class Completion:
         client: Of the nextok server.
         model: What it serves.
         request: What is asked for.
+        throughput: Counts the tokens that come.
     """
 
     client: AsyncClient
     model: Model
     request: CompletionRequest
+    throughput: Throughput
     _counts: _Counts = field(default_factory=_Counts)
     _id: str = field(default_factory=lambda: f"cmpl-{secrets.token_hex(12)}")
     _created: int = field(default_factory=lambda: int(time.time()))
@@ -117,6 +120,7 @@ class Completion:
                 choice.writer.skip(token.bytes for token in prompt)
             told = not request.echo
             async for step in generation:
+                self.throughput.add()
                 if not told:
                     yield choice.piece(_text(prompt), generation.prompt_logprobs)
                     told = True

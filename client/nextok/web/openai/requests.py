@@ -6,29 +6,21 @@ for those of what it never gets to see.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 from nextok.web import bodies
 from nextok.web.bodies import Body
 from nextok.web.refusals import Refusal, bad_value
+from nextok.web.sampling import SAMPLING, Readers, take_options
 
 DEFAULT_MAX_TOKENS: Final = 16
 MAX_CHOICES: Final = 128
 
-# Options of Client.generate that stand in the request under their own names. The first are
-# OpenAI's, the others are nextok's own.
-_OPTIONS: Final[dict[str, Callable[[str, Any], Any]]] = {
-    "temperature": bodies.number,
-    "top_p": bodies.number,
-    "presence_penalty": bodies.number,
-    "frequency_penalty": bodies.number,
-    "logit_bias": bodies.biases,
+# What stands in the request under the names that Client.generate has, besides the sampler's.
+_OPTIONS: Final[Readers] = {
+    **SAMPLING,
     "stop": bodies.texts,
-    "top_k": bodies.count,
-    "min_p": bodies.number,
-    "repetition_penalty": bodies.number,
     "min_tokens": bodies.count,
     "stop_token_ids": bodies.token_ids,
     "ignore_eos": bodies.boolean,
@@ -90,11 +82,7 @@ def read_completion(data: bytes) -> CompletionRequest:
         echo=body.take("echo", bodies.boolean, False),
         stream=stream,
         include_usage=body.take("stream_options", _include_usage, False),
-        options={
-            name: value
-            for name, read in _OPTIONS.items()
-            if (value := body.take(name, read, None)) is not None
-        },
+        options=take_options(body, _OPTIONS),
     )
     _check_best_of(body.take("best_of", bodies.integer, None), request.n)
     if body.take("suffix", bodies.text, ""):

@@ -17,6 +17,7 @@ from nextok.web.answers import EventStream, JsonAnswer
 from nextok.web.openai.completions import Completion
 from nextok.web.openai.requests import CompletionRequest, read_completion
 from nextok.web.refusals import Refusal
+from nextok.web.throughput import Throughput
 
 PREFIX = "/v1"
 
@@ -32,14 +33,14 @@ _REFUSED = {
 }
 
 
-def routes(client: AsyncClient) -> list[Route]:
+def routes(client: AsyncClient, throughput: Throughput) -> list[Route]:
     """The routes behind the prefix, answered by a nextok server."""
 
     async def completions(request: Request) -> EventStream | JsonAnswer:
         asked = read_completion(await request.body())
         if asked.stream:
-            return EventStream(_stream(client, asked))
-        return JsonAnswer(partial(_whole, client, asked))
+            return EventStream(_stream(client, throughput, asked))
+        return JsonAnswer(partial(_whole, client, throughput, asked))
 
     async def models(_: Request) -> JsonAnswer:
         return JsonAnswer(partial(_models, client))
@@ -59,14 +60,17 @@ async def _refuse(request: Request) -> JsonAnswer:
     raise Refusal(404, _REFUSED[request.url.path.removeprefix(PREFIX)], code="unsupported_endpoint")
 
 
-async def _stream(client: AsyncClient, asked: CompletionRequest) -> Any:
+async def _stream(client: AsyncClient, throughput: Throughput, asked: CompletionRequest) -> Any:
     model = await _named(client, asked.model)
-    async for data in Completion(client, model, asked).stream():
+    async for data in Completion(client, model, asked, throughput).stream():
         yield data
 
 
-async def _whole(client: AsyncClient, asked: CompletionRequest) -> dict[str, Any]:
-    return await Completion(client, await _named(client, asked.model), asked).whole()
+async def _whole(
+    client: AsyncClient, throughput: Throughput, asked: CompletionRequest
+) -> dict[str, Any]:
+    model = await _named(client, asked.model)
+    return await Completion(client, model, asked, throughput).whole()
 
 
 async def _models(client: AsyncClient) -> dict[str, Any]:
