@@ -21,7 +21,7 @@ KERNELS := $(wildcard kernels/*.py kernels/*.toml kernels/nextok_kernels/src/*)
 $(READY): pyproject.toml constraints.txt $(KERNELS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable kernels \
-	  --editable '.[cli,bench,step,server,otel,export,web,dev]'
+	  --editable '.[cli,bench,step,server,grammar,otel,export,web,dev]'
 	touch $(READY)
 
 generate: $(READY) ## The stubs in client/nextok/v1, from protos.

@@ -17,6 +17,7 @@ PARTS = {
     "nextok_export": ROOT / "export" / "nextok_export",
 }
 DOORS = {
+    "llguidance": {"constraints.py"},
     "onnxruntime": {"model.py"},
     "tokenizers": {"tokenizer.py"},
     "prometheus_client": {"metrics.py"},
@@ -113,7 +114,14 @@ def test_the_engine_knows_no_text_and_no_wire_and_the_scheduler_no_tensors():
     def taken(name):
         return imports_of(PARTS["nextok_server"] / name)
 
-    for module in ("engine.py", "reading.py", "scheduler.py", "distribution.py", "score_plan.py"):
+    for module in (
+        "engine.py",
+        "reading.py",
+        "scheduler.py",
+        "distribution.py",
+        "matching.py",
+        "score_plan.py",
+    ):
         assert not any(
             is_within(name, other)
             for name in taken(module)

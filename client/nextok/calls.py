@@ -8,11 +8,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from nextok.attempts import DEFAULT_RESUME
 from nextok.recording import Recording
-from nextok.requests import generate_request, logprob_options, sampling_params, stop_conditions
+from nextok.requests import (
+    constraint,
+    generate_request,
+    logprob_options,
+    sampling_params,
+    stop_conditions,
+)
 from nextok.v1 import text_generation_pb2 as pb
 
 G = TypeVar("G")  # the generation that the client returns, sync or asyncio
@@ -62,6 +68,10 @@ class GenerateCalls(ABC, Generic[G, D, R]):
         prompt_logprobs: bool = False,
         bypass_prefix_reuse: bool = False,
         drafts: bool | None = None,
+        json_schema: str | bool | Mapping[str, Any] | None = None,
+        regex: str | None = None,
+        grammar: str | None = None,
+        choices: Sequence[str] | None = None,
         resume_token_ids: Sequence[int] = (),
         resume: int = DEFAULT_RESUME,
         timeout: float | None = None,
@@ -98,6 +108,12 @@ class GenerateCalls(ABC, Generic[G, D, R]):
             bypass_prefix_reuse: Computes the whole prompt, whatever the server has kept of it.
             drafts: Whether the server may draft tokens from the request's own text and check
                 several at a time. Default: as it is set, which the prompt tells.
+            json_schema: A JSON schema, as text or as what `json.dumps` makes text of. The
+                completion is JSON that it describes. Of this and the next three options at most
+                one can be given; see the server's docs/constraints.md.
+            regex: A regular expression that the whole completion matches.
+            grammar: A grammar that it follows, in llguidance's Lark dialect.
+            choices: Texts of which it is one.
             resume_token_ids: Tokens of a broken stream: computed again, not sent again.
             resume: Where the connection or the server is lost (UNAVAILABLE), the request is
                 sent again with what was received, and the steps go on behind it with the same
@@ -113,7 +129,7 @@ class GenerateCalls(ABC, Generic[G, D, R]):
         Raises:
             TypeError: An argument is of a type that no request can hold.
             ValueError: An argument does not fit a request: an id that is no uint32, a text
-                with a lone surrogate. Or `resume` is negative.
+                with a lone surrogate, two constraints. Or `resume` is negative.
         """
         request = generate_request(
             prompt,
@@ -144,6 +160,9 @@ class GenerateCalls(ABC, Generic[G, D, R]):
             prompt_logprobs=prompt_logprobs,
             bypass_prefix_reuse=bypass_prefix_reuse,
             drafts=drafts,
+            constraint=constraint(
+                json_schema=json_schema, regex=regex, grammar=grammar, choices=choices
+            ),
             resume_token_ids=resume_token_ids,
         )
         return self._start_generation(request, resume=resume, timeout=timeout)
@@ -163,13 +182,17 @@ class GenerateCalls(ABC, Generic[G, D, R]):
         top_logprobs: int = 10,
         logprob_token_ids: Sequence[int] = (),
         full_vocabulary: bool = False,
+        json_schema: str | bool | Mapping[str, Any] | None = None,
+        regex: str | None = None,
+        grammar: str | None = None,
+        choices: Sequence[str] | None = None,
         resume: int = DEFAULT_RESUME,
         timeout: float | None = None,
     ) -> D:
         """Tells what could come after a prompt. Nothing is drawn for the caller.
 
-        The options are those of `generate`. The sampler's are there to see what they do: they
-        change each candidate's `prob` and `kept`, never its `logprob`.
+        The options are those of `generate`. The sampler's and the constraints are there to see
+        what they do: they change each candidate's `prob` and `kept`, never its `logprob`.
 
         Raises:
             NextokError: The call failed.
@@ -190,6 +213,10 @@ class GenerateCalls(ABC, Generic[G, D, R]):
             top_logprobs=top_logprobs,
             logprob_token_ids=logprob_token_ids,
             full_vocabulary=full_vocabulary,
+            json_schema=json_schema,
+            regex=regex,
+            grammar=grammar,
+            choices=choices,
             resume=resume,
             timeout=timeout,
         )

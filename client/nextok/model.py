@@ -84,6 +84,7 @@ class Limits:
         max_continuations: Continuations in one scoring.
         max_score_tokens: Tokens that one scoring may have computed, overlaps included.
         max_choices: Completions of one prompt in one request.
+        max_constraint_bytes: Bytes of a constraint.
     """
 
     max_prompt_bytes: int
@@ -99,6 +100,7 @@ class Limits:
     max_continuations: int
     max_score_tokens: int
     max_choices: int
+    max_constraint_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

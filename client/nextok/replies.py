@@ -248,6 +248,7 @@ def _limits(message: pb.Limits) -> Limits:
         max_continuations=message.max_continuations,
         max_score_tokens=message.max_score_tokens,
         max_choices=message.max_choices,
+        max_constraint_bytes=message.max_constraint_bytes,
     )
 
 

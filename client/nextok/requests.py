@@ -6,6 +6,7 @@ whether a value makes sense is for the server to say. `None` leaves a field abse
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
@@ -117,6 +118,44 @@ def logprob_options(
     return message
 
 
+def constraint(
+    *,
+    json_schema: str | bool | Mapping[str, Any] | None = None,
+    regex: str | None = None,
+    grammar: str | None = None,
+    choices: Sequence[str] | None = None,
+) -> types.Constraint | None:
+    """Builds the form that a completion has to keep to, if one is given.
+
+    Raises:
+        ValueError: More than one is, or the schema is not JSON.
+    """
+    given = {
+        "json_schema": json_schema,
+        "regex": regex,
+        "grammar": grammar,
+        "choices": choices,
+    }
+    names = [name for name, value in given.items() if value is not None]
+    if not names:
+        return None
+    if len(names) > 1:
+        raise ValueError(f"{', '.join(names)}: only one of them can be given")
+    message = types.Constraint()
+    if choices is not None:
+        if isinstance(choices, str):
+            # A sequence of one-letter texts otherwise, which nobody means.
+            raise TypeError("choices: a str is one text; put it into a list")
+        # No choices are a kind as well, if one that the server refuses.
+        message.choices.SetInParent()
+        _extend(message.choices, "texts", choices, "choices")
+    elif json_schema is not None:
+        _set(message, "json_schema", _json(json_schema))
+    else:
+        _set(message, names[0], given[names[0]])
+    return message
+
+
 def generate_request(
     prompt: str | Sequence[int],
     *,
@@ -127,6 +166,7 @@ def generate_request(
     prompt_logprobs: bool = False,
     bypass_prefix_reuse: bool = False,
     drafts: bool | None = None,
+    constraint: types.Constraint | None = None,
     resume_token_ids: Sequence[int] = (),
 ) -> pb.GenerateRequest:
     """Builds the request of Generate from its parts."""
@@ -135,6 +175,7 @@ def generate_request(
         sampling=sampling,
         stop_conditions=stop_conditions,
         logprobs=logprobs,
+        constraint=constraint,
     )
     _set(request, "n", n)
     _set(request, "prompt_logprobs", prompt_logprobs)
@@ -175,6 +216,15 @@ def filled(message: M, **fields: object) -> M:
     for field, value in fields.items():
         _set(message, field, value)
     return message
+
+
+def _json(schema: str | bool | Mapping[str, Any]) -> str:
+    if isinstance(schema, str):
+        return schema
+    try:
+        return json.dumps(schema)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"json_schema: {error}") from None
 
 
 def _set(message: Message, field: str, value: object, argument: str | None = None) -> None:

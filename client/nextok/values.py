@@ -26,7 +26,8 @@ class FinishReason(StrEnum):
     UNSPECIFIED = "unspecified"
     """Not told, or a reason that is newer than this client."""
     STOP = "stop"
-    """A stop string, a stop token or the model's end-of-text token."""
+    """A stop string, a stop token or the model's end-of-text token; where none of them is named,
+    the constraint's form is complete."""
     LENGTH = "length"
     """max_tokens were generated."""
     CONTEXT = "context"

@@ -14,6 +14,7 @@ from nextok.v1 import text_generation_pb2 as pb
 from nextok_server import replies
 from nextok_server.artifact import Artifact
 from nextok_server.config import Config
+from nextok_server.constraint_compiler import ConstraintCompiler, is_offered
 from nextok_server.loading import load
 from nextok_server.pacing import Pacing
 from nextok_server.requests import Limits
@@ -70,6 +71,12 @@ async def assemble(config: Config, on_death: Callable[[], None]) -> Serving:
         tokenizer=loaded.tokenizer,
         runner=runner,
         tally=engine.tally,
+        constraints=ConstraintCompiler(
+            loaded.tokenizer,
+            loaded.artifact.tokenizer_path,
+            loaded.artifact.vocabulary_size,
+            config.constraint_seconds,
+        ),
         drafts=config.drafts,
         stream_window=config.stream_window,
         write_timeout=config.write_timeout,
@@ -91,6 +98,7 @@ def _limits(config: Config, artifact: Artifact) -> Limits:
         max_continuations=config.max_continuations,
         max_score_tokens=config.max_score_tokens,
         max_choices=config.max_choices,
+        max_constraint_bytes=config.max_constraint_bytes,
     )
 
 
@@ -125,6 +133,7 @@ def _model_info(
             pb.CAPABILITY_DRAFTS,
             pb.CAPABILITY_SCORE,
             pb.CAPABILITY_CHOICES,
+            *([pb.CAPABILITY_CONSTRAINT] if is_offered() else []),
             *([pb.CAPABILITY_PREFIX_REUSE] if config.prefix_reuse else []),
         ],
     )

@@ -90,6 +90,7 @@ def _root(request: Request, family: bytes) -> Request:
         stop=StopParams(max_tokens=0),
         outputs=request.outputs if request.outputs.prompt else Outputs(),
         drafts=False,
+        grammar=None,
         family=family,
         open=True,
     )

@@ -18,6 +18,7 @@ from nextok_server.tokenizer import Tokenizer
 _REASONS = {
     FinishReason.STOP_TOKEN: types.FINISH_REASON_STOP,
     FinishReason.EOS: types.FINISH_REASON_STOP,
+    FinishReason.FORM: types.FINISH_REASON_STOP,
     FinishReason.LENGTH: types.FINISH_REASON_LENGTH,
     FinishReason.CONTEXT: types.FINISH_REASON_CONTEXT,
 }

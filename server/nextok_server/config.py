@@ -86,6 +86,15 @@ class Config(BaseSettings):
         ge=1,
         description="Tokens that a scoring may have computed, windows that overlap included.",
     )
+    max_constraint_bytes: int = Field(
+        65_536, ge=1, description="Bytes of a constraint: schema, expression, grammar or choices."
+    )
+    constraint_seconds: float = Field(
+        2.0,
+        gt=0,
+        le=3600,
+        description="Seconds of processor time that a constraint may take to be compiled.",
+    )
     insecure: bool = Field(
         False,
         description="Whether to listen on other than loopback addresses without TLS and "

@@ -9,8 +9,9 @@ SHA-256 over these parts, each preceded by its length as 8 bytes, little-endian:
 2. the parameters, as JSON with sorted keys and no spaces, in ASCII: `temperature`, `top_k`,
    `top_p`, `min_p`, `repetition_penalty`, `presence_penalty`, `frequency_penalty`,
    `logit_bias` (pairs, by id), `seed`, `min_tokens`, `stop_token_ids` and `eos_token_ids`
-   (sorted; the latter empty where end tokens are ignored), and `drafts`, true, only where
-   tokens were drafted or could have been;
+   (sorted; the latter empty where end tokens are ignored), `drafts`, true, only where tokens
+   were drafted or could have been, and `constraint`, only where there is one: an object whose one
+   key is its kind, with the list of its texts, one but for choices;
 3. the prompt's token ids, 4 bytes each, little-endian;
 4. the completion's token ids, likewise;
 5. their raw log probabilities, as IEEE 754 binary32, little-endian.
@@ -22,6 +23,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +38,7 @@ def completion_digest(
 ) -> str:
     """The digest of one completion, in hexadecimal."""
     stop = request.stop
-    parameters = {
+    parameters: dict[str, Any] = {
         **asdict(request.sampling),
         "min_tokens": stop.min_tokens,
         "stop_token_ids": sorted(stop.stop_token_ids),
@@ -44,6 +46,9 @@ def completion_digest(
     }
     if request.drafts:
         parameters["drafts"] = True
+    if request.grammar is not None:
+        form = request.grammar.form
+        parameters["constraint"] = {form.kind: form.texts}
     parts = (
         artifact_sha256.encode("ascii"),
         json.dumps(parameters, sort_keys=True, separators=(",", ":")).encode("ascii"),

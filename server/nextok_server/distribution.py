@@ -12,6 +12,8 @@ from collections.abc import Sequence as Many
 
 import numpy as np
 
+from nextok_server.errors import InvalidRequest
+from nextok_server.masks import Mask
 from nextok_server.model import Distributions
 from nextok_server.sampling import (
     Filtered,
@@ -24,7 +26,16 @@ from nextok_server.sampling import (
     needs_occurrences,
     top_candidates,
 )
-from nextok_server.sequence import Distribution, Outlook, Outputs, PromptScore, Sequence, Step
+from nextok_server.sequence import (
+    Distribution,
+    Failed,
+    Outlook,
+    Outputs,
+    PromptScore,
+    Sequence,
+    Step,
+    StopParams,
+)
 
 # A given token is scored against the raw distribution: nothing is filtered.
 _RAW = SamplingParams()
@@ -49,13 +60,26 @@ def row_at(outputs: Distributions, index: int, params: SamplingParams) -> Row:
     )
 
 
-def advance(sequence: Sequence, row: Row, draft: int | None = None) -> Step:
+def advance(sequence: Sequence, row: Row, draft: int | None = None) -> Step | Failed:
     """Chooses the sequence's next token, appends it and tells of it.
 
     Args:
         sequence: All of whose tokens are computed.
         row: What stands behind the last one.
         draft: The token that was drafted for this place; it is counted, and changes nothing.
+    """
+    try:
+        return _advance(sequence, row, draft)
+    except InvalidRequest as error:
+        sequence.finished = True
+        return Failed(error)
+
+
+def _advance(sequence: Sequence, row: Row, draft: int | None) -> Step:
+    """See `advance`.
+
+    Raises:
+        InvalidRequest: The constraint cannot be followed any further.
     """
     filtered = _filter(sequence, row)
     forced = sequence.forced.popleft() if sequence.forced else None
@@ -64,12 +88,12 @@ def advance(sequence: Sequence, row: Row, draft: int | None = None) -> Step:
         sequence.draws = max(0, sequence.draws - 1)
     else:
         token_id = forced
-    distribution = _describe(row, filtered, sequence.request.outputs)
+    distribution = _describe(row, filtered, sequence.request.outputs, _allowed_mass(sequence, row))
     # Mostly it is among the likeliest, and has been described with them.
     described = (candidate for candidate in distribution.top if candidate.token_id == token_id)
     token = next(described, None) or candidates(row, filtered, [token_id])[0]
     number = sequence.generated
-    sequence.tokens.append(token.token_id)
+    sequence.append(token.token_id)
     sequence.accepted += token.token_id == draft
     finish = sequence.finish_reason()
     sequence.finished = finish is not None
@@ -87,7 +111,8 @@ def advance(sequence: Sequence, row: Row, draft: int | None = None) -> Step:
 
 def outlook(sequence: Sequence, row: Row) -> Outlook:
     """Tells of what could come next, `row`, and chooses nothing."""
-    distribution = _describe(row, _filter(sequence, row), sequence.request.outputs)
+    filtered, allowed_mass = _filter(sequence, row), _allowed_mass(sequence, row)
+    distribution = _describe(row, filtered, sequence.request.outputs, allowed_mass)
     return Outlook(len(sequence.tokens), distribution, time.monotonic())
 
 
@@ -112,16 +137,37 @@ def _filter(sequence: Sequence, row: Row) -> Filtered:
     if needs_occurrences(params):
         prompt = sequence.request.prompt
         occurrences = Occurrences.of(prompt, sequence.tokens[len(prompt) :])
-    banned = sequence.banned()
+    banned, mask = sequence.banned(), None
+    if sequence.matcher is not None:
+        mask = _drawable(sequence.matcher.mask(), banned, sequence.request.stop)
+        banned = frozenset()
     return filter_row(
         row,
         params,
         occurrences=occurrences,
         banned=np.array(sorted(banned), np.int64) if banned else None,
+        mask=mask,
     )
 
 
-def _describe(row: Row, filtered: Filtered, wanted: Outputs) -> Distribution:
+def _drawable(mask: Mask, banned: frozenset[int], stop: StopParams) -> Mask:
+    """What a constraint and a ban on ends leave in, never nothing.
+
+    Where a form goes on with stop tokens alone, one of them is chosen, and does not end it yet.
+    """
+    if not banned:
+        return mask
+    rest = mask.without(banned)
+    return mask.without(stop.eos_token_ids) if rest.is_empty else rest
+
+
+def _allowed_mass(sequence: Sequence, row: Row) -> float | None:
+    return None if sequence.matcher is None else sequence.matcher.mask().mass(row.logprobs)
+
+
+def _describe(
+    row: Row, filtered: Filtered, wanted: Outputs, allowed_mass: float | None = None
+) -> Distribution:
     top = row.top_logprobs
     listed = top_candidates(row, filtered, wanted.top) if wanted.top else []
     top_mass = math.fsum(math.exp(candidate.logprob) for candidate in listed)
@@ -133,4 +179,5 @@ def _describe(row: Row, filtered: Filtered, wanted: Outputs) -> Distribution:
         tail_mass=max(0.0, 1.0 - top_mass),
         margin=float(top[0] - top[1]) if len(top) > 1 else math.inf,
         full=row.logprobs.copy() if wanted.full else None,
+        allowed_mass=allowed_mass,
     )

@@ -59,12 +59,14 @@ class Fork:
     child: Sequence
 
     def begin(self, sequence: Sequence) -> bool:
-        """Gives the child the sequence's tokens and, if it is open, its parameters.
+        """Gives the child the sequence's tokens, its place in a form, and, if open, its parameters.
 
         Returns:
             Whether a distribution that is known behind the last token is of use to the child.
         """
         self.child.tokens = list(sequence.tokens)
+        if sequence.matcher is not None:
+            self.child.matcher = sequence.matcher.copy()
         if self.child.request.open:
             self.child.sampling = sequence.sampling
         else:

@@ -61,6 +61,7 @@ class Replies:
             tail_mass=distribution.tail_mass,
             margin=distribution.margin,
             forced=step.forced,
+            allowed_mass=distribution.allowed_mass,
             elapsed_seconds=elapsed_seconds,
         )
         self._list(message, distribution)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from nextok.v1 import text_generation_pb2 as pb
 from nextok.v1 import types_pb2 as types
-from nextok_server.errors import InvalidRequest, NotOffered
+from nextok_server.errors import InvalidRequest
 from nextok_server.sampling import SamplingParams
 from nextok_server.sequence import Outputs, StopParams
 
@@ -34,6 +34,7 @@ class Limits:
     max_continuations: int
     max_score_tokens: int
     max_choices: int
+    max_constraint_bytes: int
 
 
 def read_text(text: str, field: str, limits: Limits) -> str:
@@ -229,9 +230,3 @@ def read_resume(ids: Many[int], max_tokens: int, limits: Limits) -> tuple[int, .
             "resume_token_ids", f"has {len(ids)} entries, the range is 0 to {max_tokens}"
         )
     return tuple(read_token_ids(ids, "resume_token_ids", limits))
-
-
-def refuse_what_is_not_offered(message: pb.GenerateRequest) -> None:
-    """Says no to the parts of the contract that this server does not have."""
-    if message.HasField("constraint"):
-        raise NotOffered("constraint: this server has no constrained generation")

@@ -262,7 +262,11 @@ class Scheduler:
         # One pass gives a token more than was drafted.
         useful = sequence.request.stop.max_tokens - sequence.generated - 1
         most = min(useful, self._chunk - 1)
-        return sequence.drafter.draft(sequence.tokens, most, self._calls.draft_price)
+        draft = sequence.drafter.draft(sequence.tokens, most, self._calls.draft_price)
+        if draft and sequence.matcher is not None:
+            # What the constraint does not allow is wrong, whatever the model says.
+            draft = draft[: sequence.matcher.valid(draft)]
+        return draft
 
     def _copy(self, sequence: Sequence, held: int) -> None:
         self._cache.copy(sequence.slot, sequence.keys[:held])

@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nextok_server.drafts import Drafter
+from nextok_server.errors import ServerError
 from nextok_server.kv_cache import Key
+from nextok_server.matching import Grammar, Matcher
 from nextok_server.orders import Fork, Order
 from nextok_server.sampling import Candidate, Row, SamplingParams
 
@@ -24,6 +26,7 @@ class FinishReason(enum.Enum):
 
     STOP_TOKEN = "stop_token"
     EOS = "eos"
+    FORM = "form"  # the constraint's form is complete, and nothing may follow
     LENGTH = "length"
     CONTEXT = "context"
 
@@ -88,6 +91,7 @@ class Request:
         priority: Higher ones are started first.
         bypass_prefix_reuse: Computes the whole prompt, whatever the cache holds of it.
         drafts: Whether tokens are drafted, and several verified in one pass.
+        grammar: The form that the completion has to keep to.
         scoring: Ends at the prompt's end, and tells how likely given tokens were.
         fork: Where texts that begin like this one go on with tokens of their own: the prompt is
             cut there too, and chunks are counted anew. None: nowhere.
@@ -107,6 +111,7 @@ class Request:
     priority: int = 0
     bypass_prefix_reuse: bool = False
     drafts: bool = False
+    grammar: Grammar | None = None
     scoring: Scoring | None = None
     fork: int | None = None
     family: bytes = b""
@@ -125,6 +130,7 @@ class Distribution:
         top_mass: Probability of `top` together; `tail_mass` is that of all others.
         margin: Difference of the two largest log probabilities.
         full: float32 (V,), if asked for.
+        allowed_mass: Probability of the tokens that the constraint leaves in; None without one.
     """
 
     top: list[Candidate]
@@ -134,6 +140,7 @@ class Distribution:
     tail_mass: float
     margin: float
     full: np.ndarray | None
+    allowed_mass: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,14 +199,21 @@ class Outlook:
     at: float
 
 
-Event = Step | PromptScore | Outlook
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The end of a sequence that cannot go on, though the engine can."""
+
+    error: ServerError
+
+
+Event = Step | PromptScore | Outlook | Failed
 
 
 def is_end(event: Event) -> bool:
     """Whether nothing comes after this event."""
     if isinstance(event, Step):
         return event.finish is not None
-    return isinstance(event, PromptScore) and event.last
+    return isinstance(event, Failed) or (isinstance(event, PromptScore) and event.last)
 
 
 @dataclass(slots=True, eq=False)
@@ -228,6 +242,7 @@ class Sequence:
         last_drawn_at: When its last token was drawn; 0 before the first.
         shared: Of a completion that was forked: tokens that it began with.
         drafter: Where the request wants drafts: what finds them.
+        matcher: Where the request has a constraint: where the completion stands in its form.
         drafted: Tokens that were drafted.
         accepted: Those of them that were right.
         held: What the reader has not been told yet; see pacing.
@@ -258,6 +273,7 @@ class Sequence:
     shared: int = 0
     finished: bool = False
     drafter: Drafter | None = None
+    matcher: Matcher | None = None
     drafted: int = 0
     accepted: int = 0
     held: list[Event] = field(default_factory=list)
@@ -269,6 +285,10 @@ class Sequence:
         self.forced = deque(self.request.forced)
         if self.request.drafts:
             self.drafter = Drafter()
+        if self.request.grammar is not None:
+            self.matcher = self.request.grammar.start()
+            for token_id in self.request.appended:
+                self.matcher.take(token_id)
 
     @property
     def generated(self) -> int:
@@ -289,8 +309,20 @@ class Sequence:
         """Takes tokens off the end, none of them the prompt's."""
         assert 0 <= count <= self.generated
         del self.tokens[len(self.tokens) - count :]
+        if self.matcher is not None:
+            self.matcher.rewind(count)
         while self.keys and self.keys[-1].end > len(self.tokens):
             self.keys.pop()
+
+    def append(self, token_id: int) -> None:
+        """Takes in the next token of the completion.
+
+        Raises:
+            InvalidRequest: The constraint cannot be followed any further.
+        """
+        self.tokens.append(token_id)
+        if self.matcher is not None:
+            self.matcher.take(token_id)
 
     def banned(self) -> frozenset[int]:
         """Tokens that may not be chosen yet."""
@@ -309,6 +341,8 @@ class Sequence:
                 return FinishReason.EOS
             if last in stop.stop_token_ids:
                 return FinishReason.STOP_TOKEN
+        if self.matcher is not None and self.matcher.complete:
+            return FinishReason.FORM
         if self.generated >= stop.max_tokens:
             return FinishReason.CONTEXT if stop.context_bound else FinishReason.LENGTH
         return None

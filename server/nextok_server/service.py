@@ -20,13 +20,16 @@ from nextok_server import errors, replies, requests, wire
 from nextok_server.choices import Choices, start
 from nextok_server.completion import Completion
 from nextok_server.completions import Completions
+from nextok_server.constraint_compiler import ConstraintCompiler
+from nextok_server.constraint_requests import check_beginning, check_resume, read_constraint
+from nextok_server.matching import Grammar
 from nextok_server.outgoing import Outgoing, window
 from nextok_server.phases import tell_phases
 from nextok_server.runner import Runner
 from nextok_server.score_plan import Part, ScoreTask, parts
 from nextok_server.score_requests import read_score
 from nextok_server.scores import Scores
-from nextok_server.sequence import Request
+from nextok_server.sequence import Request, StopParams
 from nextok_server.streams import Admission, Stream
 from nextok_server.tally import Tally
 from nextok_server.tokenizer import Tokenizer
@@ -56,6 +59,7 @@ class Service:
         tokenizer: Tokenizer,
         runner: Runner,
         tally: Tally,
+        constraints: ConstraintCompiler,
         drafts: bool,
         stream_window: int,
         write_timeout: float,
@@ -66,6 +70,7 @@ class Service:
         self._tokenizer = tokenizer
         self._runner = runner
         self._tally = tally
+        self._constraints = constraints
         self._drafts = drafts
         self._window = stream_window
         self._write_timeout = write_timeout
@@ -151,7 +156,6 @@ class Service:
             completions are wanted.
         """
         limits = self._limits
-        requests.refuse_what_is_not_offered(request)
         count = requests.read_choices(request, limits)
         sampling = requests.read_sampling(request.sampling, limits)
         outputs = requests.read_outputs(
@@ -164,6 +168,7 @@ class Service:
         requests.check_prompt_length(len(ids), field, limits)
         stop = requests.read_stop_params(request.stop_conditions, len(ids), self._eos, limits)
         forced = requests.read_resume(request.resume_token_ids, stop.max_tokens, limits)
+        grammar = await self._read_constraint(request, stop, forced)
         own = Request(
             tuple(ids),
             sampling,
@@ -173,8 +178,21 @@ class Service:
             request.priority,
             request.bypass_prefix_reuse,
             request.drafts if request.HasField("drafts") else self._drafts,
+            grammar,
         )
         return own, stop_strings, count
+
+    async def _read_constraint(
+        self, request: pb.GenerateRequest, stop: StopParams, forced: tuple[int, ...]
+    ) -> Grammar | None:
+        """The form that a completion has to keep to, compiled, if there is one."""
+        if not request.HasField("constraint"):
+            return None
+        form = read_constraint(request.constraint, "constraint", self._limits)
+        grammar = await self._constraints.compile(form, stop.eos_token_ids)
+        check_beginning(grammar, stop)
+        check_resume(grammar, forced, stop)
+        return grammar
 
     async def _stream_completions(
         self, stop: tuple[str, ...], choices: Choices, admission: Admission, context: Context

@@ -10,7 +10,7 @@ from collections.abc import Sequence as Many
 
 from nextok_server import current_call
 from nextok_server.errors import ServerError
-from nextok_server.sequence import Event, Sequence
+from nextok_server.sequence import Event, Failed, Sequence
 
 
 class Admission:
@@ -77,16 +77,22 @@ class Stream:
 
         Raises:
             EngineFailed: The engine stopped.
+            InvalidRequest: The sequence's constraint cannot be followed any further.
         """
         if self._error is not None and not self._events:
             raise self._error
         events, self._events = self._events, []
         if self._error is None:
             self._ready.clear()
+        else:
+            # It is raised when somebody comes for what is behind these.
+            self.admission.ready.set()
         return events
 
     def put(self, events: list[Event]) -> None:
         """Adds events; called on the event loop."""
+        if events and isinstance(last := events[-1], Failed):
+            self._error, events = last.error, events[:-1]
         self._events.extend(events)
         self._wake()
 

@@ -80,6 +80,12 @@ class Tokenizer:
         """One past the highest id that the tokenizer knows."""
         return len(self._bytes)
 
+    @property
+    def special_token_ids(self) -> list[int]:
+        """Tokens that stand for no text, such as the end of one; in ascending order."""
+        added = self._backend.get_added_tokens_decoder()
+        return sorted(token_id for token_id, token in added.items() if token.special)
+
     def encode(self, text: str) -> list[int]:
         """Token ids of a text. Nothing is added; special tokens written in it are recognised."""
         ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids

@@ -19,6 +19,7 @@ TINY = Limits(
     max_continuations=4,
     max_score_tokens=100,
     max_choices=4,
+    max_constraint_bytes=1000,
 )
 
 

@@ -4,7 +4,7 @@ import math
 
 import grpc
 import pytest
-from support.serving import generate, generate_request, violation
+from support.serving import generate, violation
 
 from nextok.v1 import text_generation_pb2 as pb
 from nextok_server.model import Model
@@ -185,14 +185,6 @@ async def test_bytes_that_are_no_message_are_an_invalid_argument(fp32_server):
     error = await _raw(fp32_server, "Generate", b"\x0a\xff\xff")
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "nextok.v1.GenerateRequest" in error.details()
-
-
-async def test_a_constraint_is_unimplemented(fp32_server):
-    request = generate_request("hello")
-    request.constraint.regex = "a+"
-    with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await fp32_server.stub.Generate(request).read()
-    assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 async def test_detokenize_takes_no_more_ids_than_a_text_can_have(fp32_server):

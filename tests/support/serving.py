@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from nextok.v1 import text_generation_pb2 as pb
@@ -16,6 +17,7 @@ from nextok.v1 import text_generation_pb2_grpc as pb_grpc
 from nextok.v1 import types_pb2 as types
 from nextok_server.app import App, create_server
 from nextok_server.config import Config
+from nextok_server.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Running:
     app: App
     channel: grpc.aio.Channel
     stub: pb_grpc.TextGenerationServiceStub
+    tokenizer: Tokenizer
 
     @property
     def target(self) -> str:
@@ -37,7 +40,8 @@ async def running_server(artifact: Path, **settings: Any) -> AsyncIterator[Runni
     app = await create_server(config)
     options = [("grpc.max_receive_message_length", 64 << 20)]
     async with grpc.aio.insecure_channel(f"127.0.0.1:{app.port}", options=options) as channel:
-        yield Running(app, channel, pb_grpc.TextGenerationServiceStub(channel))
+        tokenizer = Tokenizer.from_file(artifact / "tokenizer.json")
+        yield Running(app, channel, pb_grpc.TextGenerationServiceStub(channel), tokenizer)
     await app.stop(5.0)
 
 
@@ -95,6 +99,8 @@ def generate_request(prompt: str | Iterable[int], **fields: Any) -> pb.GenerateR
             getattr(owner, name).update(value) if isinstance(value, dict) else getattr(
                 owner, name
             ).extend(value)
+        elif isinstance(value, Message):
+            getattr(owner, name).CopyFrom(value)
         else:
             setattr(owner, name, value)
     return request
