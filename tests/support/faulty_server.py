@@ -9,10 +9,13 @@ import itertools
 import sys
 import time
 
+import structlog
+
 from nextok_server import __main__ as program
 from nextok_server.completion import Completion
 from nextok_server.engine import Engine
 from nextok_server.runner import Runner
+from nextok_server.tokenizer import Tokenizer
 
 _LEAK_BYTES = 64 << 10
 
@@ -79,6 +82,17 @@ def slow_refusals() -> None:
         return real(self)
 
     Runner.admit = admit
+
+
+def talkative() -> None:
+    """The log has what is tokenized."""
+    real = Tokenizer.encode
+
+    def encode(self, text):
+        structlog.get_logger().info("tokenized", text=text)
+        return real(self, text)
+
+    Tokenizer.encode = encode
 
 
 if __name__ == "__main__":

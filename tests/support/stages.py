@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from google.protobuf.message import Message
 
 from nextok_server.model import Chunk, Model
 from nextok_server.outgoing import Outgoing
@@ -65,7 +64,7 @@ class Stages:
         after: Behind it, before anybody is told.
         tokenizer: In front of every text.
         calls: What the model was asked to compute.
-        written: Messages that were sent.
+        written: Steps that were sent.
         given_up: Texts that nobody waits for any more.
     """
 
@@ -88,9 +87,9 @@ class Stages:
             self.tokenizer.pass_through(text)
             return encode(tokenizer, text)
 
-        async def counted_write(outgoing: Outgoing, message: Message) -> None:
+        async def counted_write(outgoing: Outgoing, message: Any) -> None:
             await write(outgoing, message)
-            self.written += 1
+            self.written += len(message.steps)
 
         async def watched_encode(service: Service, text: str) -> list[int]:
             try:

@@ -151,7 +151,7 @@ async def _after(matrix: Matrix) -> None:
 
 async def _written(matrix: Matrix) -> None:
     await matrix.stages.before.is_held()
-    await _until(lambda: matrix.stages.written == 3)
+    await _until(lambda: matrix.stages.written == 2)
 
 
 STAGES = [
