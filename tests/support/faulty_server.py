@@ -12,8 +12,10 @@ import time
 import structlog
 
 from nextok_server import __main__ as program
-from nextok_server.completion import Completion
+from nextok_server import service
 from nextok_server.engine import Engine
+from nextok_server.outgoing import Outgoing
+from nextok_server.room import Room
 from nextok_server.runner import Runner
 from nextok_server.tokenizer import Tokenizer
 
@@ -22,16 +24,20 @@ _LEAK_BYTES = 64 << 10
 
 def flipped_bit() -> None:
     """Every hundredth message has one wrong bit."""
-    real, count = Completion.reply, itertools.count(1)
+    real, count = Outgoing.write, itertools.count(1)
 
-    def reply(self, events):
-        message = real(self, events)
-        if message.steps and next(count) % 100 == 0:
+    async def write(self, message):
+        if getattr(message, "steps", ()) and next(count) % 100 == 0:
             # The float above or below: its last bit, at most.
             message.steps[0].logprob *= 1 + 2.0**-23
-        return message
+        await real(self, message)
 
-    Completion.reply = reply
+    Outgoing.write = write
+
+
+def unbounded() -> None:
+    """Streams may be behind as far as they like."""
+    service.window = lambda _outputs, most: most
 
 
 def leak() -> None:
@@ -60,28 +66,16 @@ def lost_slot() -> None:
     Engine.cancel = cancel
 
 
-def wedged() -> None:
-    """The engine stops in the middle of a step, for good."""
-    real, count = Engine.step, itertools.count(1)
-
-    def step(self):
-        while next(count) > 5:
-            time.sleep(3600)
-        return real(self)
-
-    Engine.step = step
-
-
 def slow_refusals() -> None:
-    """Admission takes a while where the queue is full."""
-    real = Runner.admit
+    """It takes a while to find out that the queue is full."""
+    real = Room.check
 
-    def admit(self):
+    def check(self, tokens):
         if len(self) >= self._limit:
             time.sleep(0.02)
-        return real(self)
+        return real(self, tokens)
 
-    Runner.admit = admit
+    Room.check = check
 
 
 def talkative() -> None:
