@@ -152,6 +152,9 @@ def _is_last(pending: Pending, message: pb.InteractResponse) -> bool:
     match pending.kind:
         case "sample":
             return len(pending.steps) >= pending.request.sample.count
+        case "force":
+            # What is too large for one message comes in several.
+            return message.HasField("distribution")
         case "stop":
             return message.HasField("summary")
         case _:

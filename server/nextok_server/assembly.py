@@ -80,6 +80,8 @@ async def assemble(config: Config, on_death: Callable[[], None]) -> Serving:
         drafts=config.drafts,
         stream_window=config.stream_window,
         write_timeout=config.write_timeout,
+        branch_idle_seconds=config.branch_idle_seconds,
+        action_timeout=config.action_timeout,
     )
     return Serving(service, runner, engine.scheduler, engine.tally, model_info)
 
@@ -99,6 +101,8 @@ def _limits(config: Config, artifact: Artifact) -> Limits:
         max_score_tokens=config.max_score_tokens,
         max_choices=config.max_choices,
         max_constraint_bytes=config.max_constraint_bytes,
+        max_branches=config.max_branches,
+        max_pending_actions=config.max_pending_actions,
     )
 
 
@@ -133,6 +137,7 @@ def _model_info(
             pb.CAPABILITY_DRAFTS,
             pb.CAPABILITY_SCORE,
             pb.CAPABILITY_CHOICES,
+            pb.CAPABILITY_INTERACT,
             *([pb.CAPABILITY_CONSTRAINT] if is_offered() else []),
             *([pb.CAPABILITY_PREFIX_REUSE] if config.prefix_reuse else []),
         ],

@@ -171,6 +171,29 @@ class Config(BaseSettings):
     write_timeout: float = Field(
         30.0, gt=0, description="Seconds that a reader may leave a message unread."
     )
+    max_branches: int = Field(
+        64, ge=1, le=1024, description="Branches of one interactive call at the same time."
+    )
+    max_pending_actions: int = Field(
+        256,
+        ge=1,
+        le=100_000,
+        description="Actions of an interactive call that are read before the first of them is "
+        "answered.",
+    )
+    branch_idle_seconds: float = Field(
+        10.0,
+        gt=0,
+        le=1e6,
+        description="Seconds that a branch of an interactive call keeps its slot with nothing to "
+        "do; then it is parked, and computed again when it goes on.",
+    )
+    action_timeout: float = Field(
+        600.0,
+        gt=0,
+        le=1e6,
+        description="Seconds that an interactive call may go without an action.",
+    )
     shutdown_delay: float = Field(
         0.0,
         ge=0,

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 
 
-def _nobody_counts(_tokens: int) -> None:
+def _nobody_counts(_tokens: int) -> float:
     """Outside of a call, as in tests of the engine."""
+    return 0.0
 
 
 def _nobody_traces(
@@ -25,8 +26,9 @@ caller: ContextVar[str] = ContextVar("caller", default="")
 # Whom slots are shared out to: the same name, or the connection that it comes over, since several
 # clients may be on one host.
 party: ContextVar[str] = ContextVar("party", default="")
-# Takes the number of tokens that were computed for it.
-spending: ContextVar[Callable[[int], None]] = ContextVar("spending", default=_nobody_counts)
+# Takes the number of tokens that were computed for it; returns the seconds after which its caller
+# has any left.
+spending: ContextVar[Callable[[int], float]] = ContextVar("spending", default=_nobody_counts)
 # When it has to have ended, by time.monotonic(); None: at no time.
 deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
 # Takes a phase that it went through: name, begin and end by time.monotonic(), attributes.

@@ -12,6 +12,7 @@
     +-- DeadlineTooShort     it takes longer than it is given
     +-- Draining             the server is going away
     +-- ReaderTooSlow        the client does not read what it asked for
+    +-- CallerIdle           the client asks for nothing
     +-- EngineFailed         a fault of ours
 
 Knows nothing of gRPC: `service` has the table from these to statuses.
@@ -108,6 +109,10 @@ class Draining(ServerError):
 
 class ReaderTooSlow(ServerError):
     """A client did not read for longer than the limit."""
+
+
+class CallerIdle(ServerError):
+    """A client asked for nothing for longer than the limit."""
 
 
 class EngineFailed(ServerError):

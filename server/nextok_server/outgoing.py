@@ -74,7 +74,7 @@ class Outgoing:
     ) -> None:
         self._context = context
         self._runner = runner
-        self._most = _FULL_EVENTS_PER_MESSAGE if outputs.full else _EVENTS_PER_MESSAGE
+        self._most = most_events(outputs)
         self._timeout = timeout
 
     async def write(self, message: Message) -> None:
@@ -110,6 +110,11 @@ class Outgoing:
                     self._runner.acknowledge(stream, len(events))
                 for stream in group.over():
                     self._runner.cancel(stream)
+
+
+def most_events(outputs: Outputs) -> int:
+    """Events that one message holds at most."""
+    return _FULL_EVENTS_PER_MESSAGE if outputs.full else _EVENTS_PER_MESSAGE
 
 
 def window(outputs: Outputs, most: int, streams: int = 1) -> int:

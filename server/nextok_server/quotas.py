@@ -114,9 +114,11 @@ class Quotas(grpc.aio.ServerInterceptor):
         account.requests += 1
         return account
 
-    def _spend(self, account: _Account, tokens: int) -> None:
+    def _spend(self, account: _Account, tokens: int) -> float:
+        """Takes tokens off what a caller has; returns the seconds until it has any again."""
         self._earn(account)
         account.credit -= tokens
+        return max(0.0, -account.credit / self._rate) if self._rate else 0.0
 
     def _earn(self, account: _Account) -> None:
         now = self._clock()

@@ -22,7 +22,7 @@ _LISTS = {
         message.DESCRIPTOR.fields_by_name["top_logprobs"].number,
         message.DESCRIPTOR.fields_by_name["token_logprobs"].number,
     )
-    for message in (types.Step, types.ScoredToken)
+    for message in (types.Step, types.ScoredToken, pb.Distribution)
 }
 
 
@@ -92,7 +92,20 @@ class Replies:
             self._list(message, score.distribution)
         return message
 
-    def _list(self, message: types.Step | types.ScoredToken, distribution: Distribution) -> None:
+    def fill_distribution(
+        self, message: pb.Distribution, position: int, distribution: Distribution
+    ) -> None:
+        """Tells of what could come next, after `position` tokens."""
+        message.position = position
+        message.entropy = distribution.entropy
+        message.top_mass = distribution.top_mass
+        message.tail_mass = distribution.tail_mass
+        message.margin = distribution.margin
+        self._list(message, distribution)
+
+    def _list(
+        self, message: types.Step | types.ScoredToken | pb.Distribution, distribution: Distribution
+    ) -> None:
         """Adds what was asked for of a distribution's tokens."""
         top, chosen = _LISTS[type(message)]
         listed = self._candidates.encode(top, distribution.top)

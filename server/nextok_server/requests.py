@@ -35,6 +35,8 @@ class Limits:
     max_score_tokens: int
     max_choices: int
     max_constraint_bytes: int
+    max_branches: int
+    max_pending_actions: int
 
 
 def read_text(text: str, field: str, limits: Limits) -> str:

@@ -37,6 +37,7 @@ class Runner:
 
     Attributes:
         steps: How often the thread went round.
+        draining: Set once the server is stopping and takes nothing new.
 
     Args:
         engine: What the thread runs.
@@ -64,7 +65,7 @@ class Runner:
         self._inbox: queue.SimpleQueue[_Command | None] = queue.SimpleQueue()
         self._streams: dict[Sequence, Stream] = {}
         self._failure: ServerError | None = None
-        self._draining = False
+        self.draining = asyncio.Event()
         self._looking = False
         self._resting = False
         self.steps = 0
@@ -170,7 +171,7 @@ class Runner:
 
     async def drain(self, seconds: float) -> None:
         """Takes nothing new and waits, at most `seconds`, for what is running."""
-        self._draining = True
+        self.draining.set()
         try:
             async with asyncio.timeout(seconds):
                 await self._idle.wait()
@@ -179,7 +180,7 @@ class Runner:
 
     async def stop(self) -> None:
         """Ends the thread; streams that are still running fail."""
-        self._draining = True
+        self.draining.set()
         self._inbox.put(None)
         await asyncio.to_thread(self._thread.join)
         self._failure = Draining("the server stopped")
@@ -194,7 +195,7 @@ class Runner:
     def _refuse_all(self) -> None:
         if self._failure is not None:
             raise self._failure
-        if self._draining:
+        if self.draining.is_set():
             raise Draining("the server is stopping and takes no new requests")
 
     def _forget(self, stream: Stream) -> bool:

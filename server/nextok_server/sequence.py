@@ -305,6 +305,11 @@ class Sequence:
         """Whether all that it has is computed: only an open sequence ever is."""
         return self.computed == len(self.tokens)
 
+    @property
+    def resting(self) -> bool:
+        """Whether an open sequence has nothing to do, and holds on to what another could use."""
+        return not self.at_work and (self.slot >= 0 or self.row is not None)
+
     def rewind(self, count: int) -> None:
         """Takes tokens off the end, none of them the prompt's."""
         assert 0 <= count <= self.generated

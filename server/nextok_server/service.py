@@ -17,11 +17,15 @@ from google.protobuf.message_factory import GetMessageClass
 
 from nextok.v1 import text_generation_pb2 as pb
 from nextok_server import errors, replies, requests, wire
+from nextok_server.action_stream import Requests as InteractRequests
 from nextok_server.choices import Choices, start
 from nextok_server.completion import Completion
 from nextok_server.completions import Completions
 from nextok_server.constraint_compiler import ConstraintCompiler
 from nextok_server.constraint_requests import check_beginning, check_resume, read_constraint
+from nextok_server.interact import InteractService, Patience
+from nextok_server.interact_requests import Start
+from nextok_server.interactions import Interaction
 from nextok_server.matching import Grammar
 from nextok_server.outgoing import Outgoing, window
 from nextok_server.phases import tell_phases
@@ -63,6 +67,8 @@ class Service:
         drafts: bool,
         stream_window: int,
         write_timeout: float,
+        branch_idle_seconds: float,
+        action_timeout: float,
     ) -> None:
         self._model_info = model_info
         self._eos = eos_token_ids
@@ -75,6 +81,13 @@ class Service:
         self._window = stream_window
         self._write_timeout = write_timeout
         self._replies = replies.Replies(tokenizer)
+        self._interact = InteractService(
+            runner=runner,
+            limits=limits,
+            encode=self._encode,
+            patience=Patience(branch_idle_seconds, action_timeout, write_timeout),
+            begin=self._begin_interaction,
+        )
 
     async def GetModel(  # noqa: N802 - the contract's name
         self, _request: pb.GetModelRequest, _context: Context
@@ -136,10 +149,22 @@ class Service:
         raise errors.NotOffered("Explore is not offered by this server")
 
     async def Interact(  # noqa: N802
-        self, _request: Any, _context: Context
+        self, requests: InteractRequests, context: Context
     ) -> None:
-        """Not offered yet."""
-        raise errors.NotOffered("Interact is not offered by this server")
+        """Continues a prompt as the client says."""
+        await self._interact.serve(requests, context)
+
+    def _begin_interaction(self, start: Start) -> Interaction:
+        prompt = self._prompt_info(start.prompt)
+        prompt.seed = start.sampling.seed
+        prompt.max_tokens = self._limits.context_length - len(start.prompt)
+        return Interaction(
+            start,
+            prompt,
+            runner=self._runner,
+            tokenizer=self._tokenizer,
+            replies=self._replies,
+        )
 
     async def _encode(self, text: str) -> list[int]:
         if len(text) <= _INLINE_BYTES:

@@ -6,6 +6,7 @@ Knows: the event loop, the call that a request belongs to. Does not know: thread
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence as Many
 
 from nextok_server import current_call
@@ -54,7 +55,11 @@ class Admission:
 
 
 class Stream:
-    """The event loop's end of one sequence."""
+    """The event loop's end of one sequence.
+
+    Attributes:
+        told_at: `time.monotonic()` when something became known last.
+    """
 
     def __init__(self, sequence: Sequence, admission: Admission) -> None:
         self.sequence = sequence
@@ -62,6 +67,7 @@ class Stream:
         self._events: list[Event] = []
         self._error: ServerError | None = None
         self._ready = asyncio.Event()
+        self.told_at = time.monotonic()
 
     async def read(self) -> list[Event]:
         """Everything that became known since the last call, at least one event.
@@ -94,6 +100,7 @@ class Stream:
         if events and isinstance(last := events[-1], Failed):
             self._error, events = last.error, events[:-1]
         self._events.extend(events)
+        self.told_at = time.monotonic()
         self._wake()
 
     def fail(self, error: ServerError) -> None:

@@ -31,6 +31,7 @@ STATUS_OF: dict[type[errors.ServerError], grpc.StatusCode] = {
     errors.QueueTooLong: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.DeadlineTooShort: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.ReaderTooSlow: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.CallerIdle: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Draining: grpc.StatusCode.UNAVAILABLE,
     errors.EngineFailed: grpc.StatusCode.INTERNAL,
 }

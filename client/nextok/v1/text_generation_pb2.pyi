@@ -101,7 +101,7 @@ class Certificate(_message.Message):
     def __init__(self, positions: _Optional[int] = ..., comparisons: _Optional[_Iterable[_Union[Certificate.Comparison, _Mapping]]] = ..., approximate: bool = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_prompt_bytes", "max_top_logprobs", "max_logprob_token_ids", "max_stop", "max_stop_bytes", "max_stop_token_ids", "max_logit_bias", "slots", "max_queue", "max_streams_per_connection", "max_continuations", "max_score_tokens", "max_choices", "max_constraint_bytes")
+    __slots__ = ("max_prompt_bytes", "max_top_logprobs", "max_logprob_token_ids", "max_stop", "max_stop_bytes", "max_stop_token_ids", "max_logit_bias", "slots", "max_queue", "max_streams_per_connection", "max_continuations", "max_score_tokens", "max_choices", "max_branches", "max_pending_actions", "max_constraint_bytes")
     MAX_PROMPT_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_TOP_LOGPROBS_FIELD_NUMBER: _ClassVar[int]
     MAX_LOGPROB_TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
@@ -115,6 +115,8 @@ class Limits(_message.Message):
     MAX_CONTINUATIONS_FIELD_NUMBER: _ClassVar[int]
     MAX_SCORE_TOKENS_FIELD_NUMBER: _ClassVar[int]
     MAX_CHOICES_FIELD_NUMBER: _ClassVar[int]
+    MAX_BRANCHES_FIELD_NUMBER: _ClassVar[int]
+    MAX_PENDING_ACTIONS_FIELD_NUMBER: _ClassVar[int]
     MAX_CONSTRAINT_BYTES_FIELD_NUMBER: _ClassVar[int]
     max_prompt_bytes: int
     max_top_logprobs: int
@@ -129,8 +131,10 @@ class Limits(_message.Message):
     max_continuations: int
     max_score_tokens: int
     max_choices: int
+    max_branches: int
+    max_pending_actions: int
     max_constraint_bytes: int
-    def __init__(self, max_prompt_bytes: _Optional[int] = ..., max_top_logprobs: _Optional[int] = ..., max_logprob_token_ids: _Optional[int] = ..., max_stop: _Optional[int] = ..., max_stop_bytes: _Optional[int] = ..., max_stop_token_ids: _Optional[int] = ..., max_logit_bias: _Optional[int] = ..., slots: _Optional[int] = ..., max_queue: _Optional[int] = ..., max_streams_per_connection: _Optional[int] = ..., max_continuations: _Optional[int] = ..., max_score_tokens: _Optional[int] = ..., max_choices: _Optional[int] = ..., max_constraint_bytes: _Optional[int] = ...) -> None: ...
+    def __init__(self, max_prompt_bytes: _Optional[int] = ..., max_top_logprobs: _Optional[int] = ..., max_logprob_token_ids: _Optional[int] = ..., max_stop: _Optional[int] = ..., max_stop_bytes: _Optional[int] = ..., max_stop_token_ids: _Optional[int] = ..., max_logit_bias: _Optional[int] = ..., slots: _Optional[int] = ..., max_queue: _Optional[int] = ..., max_streams_per_connection: _Optional[int] = ..., max_continuations: _Optional[int] = ..., max_score_tokens: _Optional[int] = ..., max_choices: _Optional[int] = ..., max_branches: _Optional[int] = ..., max_pending_actions: _Optional[int] = ..., max_constraint_bytes: _Optional[int] = ...) -> None: ...
 
 class TokenizeRequest(_message.Message):
     __slots__ = ("text",)

@@ -124,7 +124,8 @@ class TextGenerationServiceServicer(object):
 
     def Interact(self, request_iterator, context):
         """Generation with the client in the loop: the server sends a distribution, the client
-        says what to do with it.
+        says what to do with it. An action that cannot be done ends the call with a status, after the
+        answers to those before it. Ending the requests is like `stop`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
