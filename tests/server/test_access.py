@@ -205,6 +205,28 @@ async def test_one_caller_may_have_so_many_requests_and_another_still_its_own(ar
             stream.cancel()
 
 
+async def test_a_caller_may_take_its_share_of_all_places_and_no_more(artifacts, tmp_path):
+    path = tmp_path / "tokens.toml"
+    made = [make_token(name, ["generate"], None) for name in ("alice", "bob")]
+    path.write_text("".join(entry.toml() for _, entry in made))
+    alice, bob = (bearer(token) for token, _ in made)
+    # Half of six places.
+    settings = {"tokens_file": path, "slots": 2, "max_queue": 4, "max_queue_share": 0.5}
+    async with running_server(artifacts["fp32"], stream_window=1, **settings) as running:
+        request = generate_request("Once", max_tokens=100, full_vocabulary=True, ignore_eos=True)
+        streams = []
+        for metadata in (alice, alice, alice, bob, bob, bob):
+            streams.append(running.stub.Generate(request, metadata=metadata))
+            await streams[-1].read()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await running.stub.Generate(request, metadata=alice).read()
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "alice has 3 requests that run or wait" in caught.value.details()
+        assert retry_delay(caught.value) > 0
+        for stream in streams:
+            stream.cancel()
+
+
 def retry_delay(error):
     status = status_pb2.Status()
     status.ParseFromString(dict(error.trailing_metadata())["grpc-status-details-bin"])
