@@ -89,7 +89,7 @@ class Engine:
             if sequence.finished:
                 self.scheduler.remove(sequence)
         if events:
-            self.tally.note_step(events, tokens, len(events), time.monotonic() - began)
+            self.tally.note_step(events, tokens, len(events), began, time.monotonic())
         return events
 
     def _compute(self, works: list[Work]) -> Events:

@@ -81,6 +81,8 @@ class Tally:
         self.latencies: dict[str, Histogram] = {}
         self.stalls = 0
         self.decode_seconds = self.fastest_decode_seconds = 0.0
+        # When the last step ended; no sequence drew a token then.
+        self._ended = -1.0
 
     # On the engine's thread.
 
@@ -89,9 +91,29 @@ class Tally:
         self.queueing.add(sequence.started_at - sequence.arrived_at)
 
     def note_step(
-        self, events: list[tuple[Sequence, list[Event]]], tokens: int, rows: int, seconds: float
+        self,
+        events: list[tuple[Sequence, list[Event]]],
+        tokens: int,
+        rows: int,
+        began: float,
+        ended: float,
     ) -> None:
-        """Counts a step: what became known by it, how much it computed, how long it took."""
+        """Counts a step: what became known by it, how much it computed, when."""
+        self._note_work(tokens, rows, ended - began)
+        before, self._ended = self._ended, ended
+        again = 0
+        for sequence, produced in events:
+            # Most have drawn one token in this step and one in the last.
+            if sequence.last_drawn_at == before and len(produced) == 1:
+                sequence.last_drawn_at = ended
+                again += 1
+            elif produced:
+                self._note_produced(sequence, produced, ended)
+        if again:
+            self.generated += again
+            self.gaps.add(ended - before, again)
+
+    def _note_work(self, tokens: int, rows: int, seconds: float) -> None:
         self.steps.add(seconds)
         self.step_tokens.add(tokens)
         self.step_rows.add(rows)
@@ -100,30 +122,22 @@ class Tally:
             self.decode_seconds = before + _WEIGHT * (seconds - before)
             fastest = self.fastest_decode_seconds or seconds
             self.fastest_decode_seconds = min(fastest, seconds)
-        for sequence, produced in events:
-            if produced:
-                self._note_produced(sequence, produced)
 
-    def _note_produced(self, sequence: Sequence, produced: list[Event]) -> None:
+    def _note_produced(self, sequence: Sequence, produced: list[Event], now: float) -> None:
         if len(produced) == sequence.produced and sequence.started_at:
             self.prompts += len(sequence.request.prompt)
             self.cached += sequence.cached
-        if sequence.request.open:
-            # How long it takes from one token to the next is up to who orders them.
-            self.generated += sum(map(_is_drawn, produced))
-            return
-        last = produced[-1]
-        # What the client gave is not news, and comes before what is.
-        if not isinstance(last, Step) or last.forced:
-            return
-        drawn = 1 if len(produced) == 1 else sum(_is_drawn(event) for event in produced)
+        drawn = sum(map(_is_drawn, produced))
         self.generated += drawn
+        # How long it takes an open one from one token to the next is up to who orders them.
+        if not drawn or sequence.request.open:
+            return
         if sequence.last_drawn_at:
-            self.gaps.add((last.at - sequence.last_drawn_at) / drawn, drawn)
+            self.gaps.add((now - sequence.last_drawn_at) / drawn, drawn)
         else:
-            self.first_tokens.add(last.at - sequence.arrived_at)
-            sequence.first_drawn_at = last.at
-        sequence.last_drawn_at = last.at
+            self.first_tokens.add(now - sequence.arrived_at)
+            sequence.first_drawn_at = now
+        sequence.last_drawn_at = now
 
     # On the event loop.
 

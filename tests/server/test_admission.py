@@ -113,7 +113,7 @@ def forecast():
     """Requests take 8 s, steps 0.1 s at best and 0.4 s when all run."""
     tally = Tally()
     for seconds in (0.1, *[0.4] * 500):
-        tally.note_step([], 4, 4, seconds)
+        tally.note_step([], 4, 4, 0.0, seconds)
     forecast = Forecast(4, tally)
     for _ in range(100):
         forecast.note(8.0)
