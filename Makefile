@@ -7,12 +7,13 @@ READY := $(VENV)/.ready
 BENCH := bench/.venv/bin/python
 LM_EVAL := build/lm-eval/bin
 RAY := build/ray/bin
+AUDIT := build/audit/bin
 # The contract as it was released last: what was promised then has to hold (docs/wire.md).
 RELEASED := released-0.1.0.binpb
 # The example for Node is tested where there is npm.
 NODE := $(if $(shell command -v npm),examples/node/node_modules)
 
-.PHONY: install generate demo web test test-lm-eval ray test-ray docs lint bench bench-quick bench-plots pictures docs-configuration constraints clean
+.PHONY: install generate demo web test test-lm-eval ray test-ray docs lint bench bench-quick bench-plots pictures docs-configuration audit sbom constraints clean
 
 install: $(READY) ## The virtual environment, with everything pinned.
 
@@ -90,6 +91,17 @@ bench-plots: $(BENCH) ## The plots again, from bench/results.json.
 
 pictures: $(READY) ## The terminal picture in README.
 	$(BIN)/python docs/make_pictures.py
+
+$(AUDIT)/pip-audit:
+	test -x $(AUDIT)/python || $(PYTHON) -m venv build/audit
+	$(AUDIT)/python -m pip install --quiet cyclonedx-bom==7.5.0 pip-audit==2.10.1
+
+audit: $(AUDIT)/pip-audit ## Known vulnerabilities of what is pinned, by PyPI's own database.
+	$(AUDIT)/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt
+
+sbom: $(READY) $(AUDIT)/pip-audit ## What is installed, as CycloneDX: build/sbom.json.
+	$(AUDIT)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+	  --output-format JSON --output-file build/sbom.json $(BIN)/python
 
 docs-configuration: $(READY) ## docs/configuration.md, from the server's settings.
 	$(BIN)/python docs/make_configuration.py
