@@ -12,9 +12,11 @@ model: what is scored, what is cut off on the left, what stands before an empty 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 from lm_eval.api.model import TemplateLM
@@ -22,6 +24,7 @@ from lm_eval.api.registry import register_model
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs
 
 from nextok.client import Client
+from nextok.security import TLS
 
 _Request = tuple[tuple[str, str], list[int], list[int]]
 _A = TypeVar("_A")
@@ -38,6 +41,12 @@ class NextokLM(TemplateLM):  # type: ignore[misc] # the harness has no types
 
     Args:
         target: HOST:PORT.
+        tls: Whether to connect with TLS; so does giving one of the files.
+        ca: File with the authorities to trust, PEM. None: public ones.
+        certificate: File with the client's own certificate, PEM.
+        key: File with its key.
+        token_file: File with the token to show. None: that of NEXTOK_TOKEN, if set; the harness
+            writes down what it is given, so the token itself is not among it.
         parallel: Requests that are sent at the same time.
         max_gen_toks: Most tokens of an answer, where a task does not say.
         prefix_token_id: What stands before a text that has no context. None: the model's own
@@ -56,6 +65,11 @@ class NextokLM(TemplateLM):  # type: ignore[misc] # the harness has no types
         self,
         target: str = "localhost:50051",
         *,
+        tls: bool = False,
+        ca: str | None = None,
+        certificate: str | None = None,
+        key: str | None = None,
+        token_file: str | None = None,
         parallel: int = 8,
         max_gen_toks: int = 256,
         prefix_token_id: int | None = None,
@@ -67,7 +81,7 @@ class NextokLM(TemplateLM):  # type: ignore[misc] # the harness has no types
         super().__init__()
         if parallel < 1:
             raise ValueError(f"parallel: is {parallel}, the least is 1")
-        self._client = Client(target)
+        self._client = Client(target, tls=_tls(tls, ca, certificate, key), token=_token(token_file))
         self._model = self._client.get_model()
         self._parallel = parallel
         self._timeout = timeout
@@ -198,6 +212,18 @@ class NextokLM(TemplateLM):  # type: ignore[misc] # the harness has no types
         """Makes calls, some at the same time; results are in the order of the items."""
         with ThreadPoolExecutor(self._parallel) as pool:
             return list(pool.map(call, items))
+
+
+def _tls(wanted: bool, ca: str | None, certificate: str | None, key: str | None) -> TLS | bool:
+    if ca is None and certificate is None and key is None:
+        return wanted
+    return TLS.from_files(ca=ca, certificate=certificate, key=key)
+
+
+def _token(file: str | None) -> str | None:
+    if file is None:
+        return os.environ.get("NEXTOK_TOKEN") or None
+    return Path(file).read_text(encoding="ascii").strip()
 
 
 def main() -> None:
