@@ -28,10 +28,11 @@ from nextok.interact_calls import InteractCalls
 from nextok.lockstep import Lockstep
 from nextok.model import Model
 from nextok.recording import Recording
+from nextok.renewal import open_channel
 from nextok.replay import Replay
 from nextok.running import Running
 from nextok.score_calls import ScoreCalls
-from nextok.security import TLS, plan_connection
+from nextok.security import TLS, Connection, plan_connection
 from nextok.tokens import Detokenized, TextTokens
 from nextok.v1 import text_generation_pb2 as pb
 from nextok.v1.text_generation_pb2_grpc import TextGenerationServiceStub
@@ -73,21 +74,24 @@ class AsyncClient(
         credentials: grpc.ChannelCredentials | None = None,
         options: ChannelOptions = (),
     ) -> None:
-        connection = plan_connection(
-            target,
-            tls=tls,
-            token=token,
-            token_in_clear=token_in_clear,
-            credentials=credentials,
-        )
-        settings = channel_options((*connection.options, *options))
-        if connection.credentials is None:
-            self._channel = grpc.aio.insecure_channel(target, options=settings)
-        else:
-            self._channel = grpc.aio.secure_channel(
-                target, connection.credentials, options=settings
+        def plan(tls: TLS | bool) -> Connection:
+            return plan_connection(
+                target,
+                tls=tls,
+                token=token,
+                token_in_clear=token_in_clear,
+                credentials=credentials,
             )
-        authorized = connection.authorize(self._channel)
+
+        def open_(tls: TLS | bool) -> grpc.aio.Channel:
+            connection = plan(tls)
+            settings = channel_options((*connection.options, *options))
+            if connection.credentials is None:
+                return grpc.aio.insecure_channel(target, options=settings)
+            return grpc.aio.secure_channel(target, connection.credentials, options=settings)
+
+        self._channel = open_channel(tls, open_)
+        authorized = plan(tls).authorize(self._channel)
         self._running = Running()
         self._budget = RetryBudget()
         # Generated code has no types.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +20,27 @@ _SCHEME: Final = re.compile(r"(ipv4|ipv6|dns):(//[^/]*/)?")
 
 
 @dataclass(frozen=True, slots=True)
+class TLSFiles:
+    """Where TLS was read from, and what tells whether the files are still the same.
+
+    Attributes:
+        ca: Path, or None, as the next two.
+        certificate: Path.
+        key: Path.
+        stamp: Of the files, as they were read.
+    """
+
+    ca: str | Path | None
+    certificate: str | Path | None
+    key: str | Path | None
+    stamp: tuple[tuple[int, ...], ...] = ()
+
+    def stamp_now(self) -> tuple[tuple[int, ...], ...]:
+        """The files' stamp as they are."""
+        return tuple(_stamp(path) for path in (self.ca, self.certificate, self.key))
+
+
+@dataclass(frozen=True, slots=True)
 class TLS:
     """What TLS is done with; everything is PEM.
 
@@ -28,6 +49,7 @@ class TLS:
         certificate: The client's own chain, for servers that ask for one.
         key: Its private key.
         server_name: The name that the server's certificate has to have. None: the target's.
+        files: Where it was read from, if from files; see `from_files`.
 
     Raises:
         ValueError: Certificate and key are not given together.
@@ -37,6 +59,7 @@ class TLS:
     certificate: bytes | None = None
     key: bytes | None = field(default=None, repr=False)
     server_name: str | None = None
+    files: TLSFiles | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if (self.certificate is None) != (self.key is None):
@@ -54,11 +77,37 @@ class TLS:
     ) -> TLS:
         """Reads the files.
 
+        Clients look whether they have changed with every call, and connect anew if so; calls that
+        run go on. Replace files as a whole.
+
         Raises:
             OSError: A file cannot be read.
             ValueError: A file holds no PEM, or certificate and key are not given together.
         """
-        return cls(_read(ca), _read(certificate), _read(key), server_name)
+        files = TLSFiles(ca, certificate, key)
+        # Before they are read: a change in between is seen the next time.
+        stamped = replace(files, stamp=files.stamp_now())
+        return cls(_read(ca), _read(certificate), _read(key), server_name, stamped)
+
+    @property
+    def is_from_files(self) -> bool:
+        """Whether there is anything that may change."""
+        return self.files is not None
+
+    def renewed(self) -> TLS | None:
+        """The same, read anew, where its files have changed and can be used; else None."""
+        files = self.files
+        if files is None or files.stamp_now() == files.stamp:
+            return None
+        try:
+            return TLS.from_files(
+                ca=files.ca,
+                certificate=files.certificate,
+                key=files.key,
+                server_name=self.server_name,
+            )
+        except (OSError, ValueError):
+            return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +195,17 @@ def _is_loopback_address(address: str) -> bool:
         except ValueError:
             continue
     return False
+
+
+def _stamp(path: str | Path | None) -> tuple[int, ...]:
+    """What changes when a file is written or replaced; empty where there is none."""
+    try:
+        status = Path(path).stat() if path is not None else None
+    except OSError:
+        return ()
+    if status is None:
+        return ()
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _read(path: str | Path | None) -> bytes | None:

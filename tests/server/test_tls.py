@@ -11,7 +11,7 @@ import trustme
 from support.certificates import replace, write
 from support.serving import running_server
 
-from nextok import TLS, AsyncClient, Unavailable, Unimplemented
+from nextok import TLS, AsyncClient, Client, Unavailable, Unimplemented
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +167,49 @@ async def test_files_that_make_no_certificate_leave_the_old_one_and_are_logged(
             for _ in range(2):
                 assert await is_answered(running.target, trusting(authority), options=own)
         assert [line["event"] for line in logs if line["log_level"] == "error"] == ["reload_failed"]
+
+
+@pytest.mark.parametrize("client_class", [Client, AsyncClient])
+async def test_a_client_connects_anew_when_its_files_change_and_its_streams_go_on(
+    serve, authority, tmp_path, client_class
+):
+    files = write(tmp_path / "client", authority, "one.example")
+    tls = TLS.from_files(ca=tmp_path / "ca.pem", certificate=files.certificate, key=files.key)
+    merge = structlog.contextvars.merge_contextvars
+    async with serve(mutual=True) as running:
+        with structlog.testing.capture_logs(processors=[merge]) as logs:
+            if client_class is AsyncClient:
+                async with AsyncClient(running.target, tls=tls) as client:
+                    await use_while_renewed(client, tmp_path, authority)
+            else:
+                await asyncio.to_thread(use_sync, running.target, tls, tmp_path, authority)
+    callers = [line["caller"] for line in logs if line["event"] == "generated"]
+    # The last one began before its file was gone, and had not been read until then.
+    assert callers == ["one.example", "two.example", "two.example", "one.example"]
+
+
+async def use_while_renewed(client, folder, authority):
+    long = client.generate("x", max_tokens=100, full_vocabulary=True, ignore_eos=True, resume=0)
+    await anext(long)
+    await count_rest(client.generate("x", max_tokens=1))
+    write(folder / "client", authority, "two.example")
+    await count_rest(client.generate("x", max_tokens=1))
+    (folder / "client" / "key.pem").write_text("nonsense")
+    await count_rest(client.generate("x", max_tokens=1))
+    assert await count_rest(long) == 99
+
+
+def use_sync(target, tls, folder, authority):
+    with Client(target, tls=tls) as client:
+        long = client.generate("x", max_tokens=100, full_vocabulary=True, ignore_eos=True, resume=0)
+        next(long)
+        for step in client.generate("x", max_tokens=1):
+            assert step
+        write(folder / "client", authority, "two.example")
+        assert len(list(client.generate("x", max_tokens=1))) == 1
+        (folder / "client" / "key.pem").write_text("nonsense")
+        assert len(list(client.generate("x", max_tokens=1))) == 1
+        assert len(list(long)) == 99
 
 
 async def test_health_on_a_port_of_its_own_needs_no_tls_and_tells_nothing_else(serve, authority):
