@@ -16,7 +16,7 @@ from nextok_server.errors import InvalidRequest
 from nextok_server.masks import Mask
 from nextok_server.model import Distributions
 from nextok_server.sampling import (
-    Filtered,
+    Choice,
     Occurrences,
     Row,
     SamplingParams,
@@ -130,7 +130,7 @@ def score(
     ]
 
 
-def _filter(sequence: Sequence, row: Row) -> Filtered:
+def _filter(sequence: Sequence, row: Row) -> Choice:
     """What the sequence's parameters make of the row behind its last token."""
     params = sequence.sampling
     occurrences = None
@@ -166,7 +166,7 @@ def _allowed_mass(sequence: Sequence, row: Row) -> float | None:
 
 
 def _describe(
-    row: Row, filtered: Filtered, wanted: Outputs, allowed_mass: float | None = None
+    row: Row, filtered: Choice, wanted: Outputs, allowed_mass: float | None = None
 ) -> Distribution:
     top = row.top_logprobs
     listed = top_candidates(row, filtered, wanted.top) if wanted.top else []

@@ -89,6 +89,8 @@ class Model:
         # Without this, what no bound output depends on is computed all the same.
         self._run_options = ort.RunOptions()
         self._run_options.only_execute_path_to_fetches = True
+        # ONNX Runtime asks for it at every call, and where it is missing throws an error first.
+        self._run_options.add_run_config_entry("gpu_graph_id", "-1")
         rows = max(self.slots, tokens)
         k, vocabulary = artifact.top_k, artifact.vocabulary_size
         self.cache = CacheMemory(

@@ -31,6 +31,7 @@ from nextok_server.sampling_params import SamplingParams, inverse_temperature, n
 
 __all__ = [
     "Candidate",
+    "Choice",
     "Filtered",
     "Occurrences",
     "Row",
@@ -134,6 +135,29 @@ class Filtered:
         return weigh(values, self.cut.largest, self.inverse)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class MostLikely:
+    """What a greedy request draws from where nothing changed the row: the same, for less.
+
+    Attributes:
+        head_ids: (1,) the token.
+    """
+
+    head_ids: IntArray
+
+    def probs(self, ids: IntArray) -> tuple[DoubleArray, BoolArray]:
+        """See Filtered."""
+        kept: BoolArray = ids == self.head_ids
+        return kept.astype(np.float64), kept
+
+    def draw(self, u: float) -> int:  # noqa: ARG002 - as Filtered has it
+        """See Filtered."""
+        return int(self.head_ids[0])
+
+
+Choice = Filtered | MostLikely
+
+
 def filter_row(
     row: Row,
     params: SamplingParams,
@@ -141,7 +165,7 @@ def filter_row(
     occurrences: Occurrences | None = None,
     banned: IntArray | None = None,
     mask: Mask | None = None,
-) -> Filtered:
+) -> Choice:
     """Applies everything that a request asks for, up to the draw.
 
     Args:
@@ -155,6 +179,8 @@ def filter_row(
         ValueError: no token is left to choose from.
     """
     logits = adjust(row, params, occurrences, banned, mask)
+    if params.greedy and logits.mask is None and not len(logits.changed_ids):
+        return MostLikely(row.top_ids[:1])
     inverse = inverse_temperature(params)
     if params.greedy:
         limits = Limits(top_k=1, top_p=1.0, min_p=0.0)
@@ -167,20 +193,20 @@ def filter_row(
     return Filtered(logits, inverse, cut, ids[:kept], values[:kept], has_tail)
 
 
-def draw(params: SamplingParams, filtered: Filtered, position: int, stream: int = 0) -> int:
+def draw(params: SamplingParams, filtered: Choice, position: int, stream: int = 0) -> int:
     """The token that belongs to the seed, the position and the stream."""
     # A greedy request keeps one token: the draw has no say.
     return filtered.draw(0.0 if params.greedy else uniform(params.seed, position, stream))
 
 
 def sample(
-    row: Row, params: SamplingParams, filtered: Filtered, position: int, stream: int = 0
+    row: Row, params: SamplingParams, filtered: Choice, position: int, stream: int = 0
 ) -> Candidate:
     """Draws a token and describes it."""
     return candidates(row, filtered, [draw(params, filtered, position, stream)])[0]
 
 
-def candidates(row: Row, filtered: Filtered, ids: Sequence[int]) -> list[Candidate]:
+def candidates(row: Row, filtered: Choice, ids: Sequence[int]) -> list[Candidate]:
     """Describes tokens, in the order given."""
     if not ids:
         return []
@@ -188,7 +214,7 @@ def candidates(row: Row, filtered: Filtered, ids: Sequence[int]) -> list[Candida
     return _describe(filtered, chosen, row.logprobs[chosen].tolist(), rank_of(row, chosen).tolist())
 
 
-def top_candidates(row: Row, filtered: Filtered, count: int) -> list[Candidate]:
+def top_candidates(row: Row, filtered: Choice, count: int) -> list[Candidate]:
     """Describes the `count` most likely tokens of the raw distribution, at most K."""
     chosen = row.top_ids[:count]
     ranks = list(range(1, len(chosen) + 1))
@@ -218,7 +244,7 @@ def rank_of(row: Row, ids: IntArray) -> IntArray:
 
 
 def _describe(
-    filtered: Filtered, ids: IntArray, logprobs: list[float], ranks: list[int]
+    filtered: Choice, ids: IntArray, logprobs: list[float], ranks: list[int]
 ) -> list[Candidate]:
     probs, kept = filtered.probs(ids)
     rows = zip(ids.tolist(), logprobs, ranks, probs.tolist(), kept.tolist(), strict=True)
