@@ -62,6 +62,9 @@ class Room:
             self._check_deadline(0.0, self._forecast.run(tokens, crowded=False))
             return None
         waiting = [admission for admission in self._admissions if admission.waits]
+        # Some of them may be about to start: slots are free until a step has begun.
+        starting = len(waiting) - (len(self._admissions) - self._slots)
+        del waiting[: max(0, starting)]
         counts = Counter(admission.party for admission in waiting)
         own = counts.pop(current_call.party.get(), 0)
         # Parties take turns, so that of others no more go before it than its own do.
