@@ -1,10 +1,12 @@
-"""The web application served in this process, in front of a server of any kind."""
+"""The web application, in this process or in one of its own, in front of a server of any kind."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from nextok import AsyncClient
@@ -13,7 +15,7 @@ from nextok.web.serving import Listening, serve
 
 @contextlib.asynccontextmanager
 async def running_web(target: str, **listening: Any) -> AsyncIterator[str]:
-    """Gives the page's address."""
+    """Serves it in this process; gives the page's address."""
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[str] = loop.create_future()
     listening = {"address": "127.0.0.1:0", **listening}
@@ -26,3 +28,24 @@ async def running_web(target: str, **listening: Any) -> AsyncIterator[str]:
         serving.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await serving
+
+
+@contextlib.contextmanager
+def program(module: str, *arguments: str, says: str) -> Iterator[str]:
+    """Runs a program; gives the last word of the first line that it prints."""
+    command = [sys.executable, "-m", module, *arguments]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    with process:
+        line = process.stdout.readline()
+        assert line.startswith(says), line
+        yield line.split()[-1]
+        process.terminate()
+        process.stdout.read()
+
+
+def web_program(target: str) -> contextlib.AbstractContextManager[str]:
+    """`nextok web` as its users start it; gives the page's address."""
+    arguments = ("web", "--target", target, "--listen", "127.0.0.1:0")
+    return program("nextok", *arguments, says="nextok: the page is at ")

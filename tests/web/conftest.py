@@ -1,12 +1,15 @@
-"""A real server, the web application in front of it, and OpenAI's own client."""
+"""Real programs, one of each for all tests here: a server, and the web application before it."""
 
 from contextlib import asynccontextmanager
 
+import grpc
 import openai
 import pytest
 from support.fake_service import FakeService, serving
-from support.serving import running_server
-from support.web import running_web
+from support.serving import Running
+from support.web import program, running_web, web_program
+
+from nextok.v1 import text_generation_pb2_grpc as pb_grpc
 
 
 @asynccontextmanager
@@ -16,21 +19,32 @@ async def openai_client(url, **options):
         yield client
 
 
-@pytest.fixture
-async def server(artifacts):
-    async with running_server(artifacts["fp32"], slots=4) as running:
-        yield running
+@pytest.fixture(scope="session")
+def target(artifacts):
+    """Where the server is."""
+    arguments = (str(artifacts["fp32"]), "--listen", "127.0.0.1:0", "--no-spinning")
+    says = "nextok: listening on "
+    with program("nextok_server", *arguments, "--slots", "4", says=says) as address:
+        yield address
 
 
-@pytest.fixture
-async def page(server):
-    async with running_web(server.target) as url:
+@pytest.fixture(scope="session")
+def site(target):
+    """The page's address."""
+    with web_program(target) as url:
         yield url
 
 
 @pytest.fixture
-async def client(page):
-    async with openai_client(page) as client:
+async def server(target):
+    """The same server, to be asked without the page."""
+    async with grpc.aio.insecure_channel(target) as channel:
+        yield Running(None, channel, pb_grpc.TextGenerationServiceStub(channel))
+
+
+@pytest.fixture
+async def client(site):
+    async with openai_client(site) as client:
         yield client
 
 

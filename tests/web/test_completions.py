@@ -103,9 +103,13 @@ async def test_prompts_and_completions_of_each_are_numbered_one_after_the_other(
     for first, prompt in ((0, "Once"), (2, "Never")):
         alone = await client.completions.create(prompt=prompt, **asked)
         assert alone.choices[0].logprobs == together.choices[first].logprobs
+    assert together.usage.prompt_tokens == 2  # each is computed once
+    assert together.usage.completion_tokens == 24
     streamed = await chunks(client, prompt=["Once", "Never"], n=2, **asked)
     for choice in together.choices:
         assert joined(streamed, "token_logprobs", choice.index) == choice.logprobs.token_logprobs
+        ends = [piece.finish_reason for piece in pieces(streamed, choice.index)]
+        assert ends == [None] * 6 + ["length"]
 
 
 async def test_a_prompt_may_be_ids_and_a_missing_one_is_the_end_of_a_text(client, model, server):

@@ -31,6 +31,8 @@ class _Choice:
 
     index: int
     writer: LogprobWriter | None
+    tokens: int = 0
+    ended: bool = False
 
     def piece(self, text: str, tokens: list[Step] | tuple[ScoredToken, ...]) -> Chunk:
         logprobs = None if self.writer is None else self.writer.write(tokens)
@@ -108,32 +110,37 @@ class Completion:
         }
 
     def _pieces(self) -> AsyncGenerator[Chunk, None]:
-        work = self._score if self.request.max_tokens == 0 else self._complete
-        return merged([work(index) for index in range(self.request.choices)])
+        if self.request.max_tokens == 0:
+            return merged([self._score(index) for index in range(self.request.choices)])
+        return merged([self._complete(place) for place in range(len(self.request.prompts))])
 
-    async def _complete(self, index: int) -> AsyncGenerator[Chunk, None]:
+    async def _complete(self, place: int) -> AsyncGenerator[Chunk, None]:
+        """All completions of one prompt, which is computed once for them."""
         request = self.request
-        async with self._generation(index) as generation:
-            choice = self._choice(index)
+        async with self._generation(place) as generation:
             prompt = (await generation.start()).tokens
-            if not request.echo and choice.writer is not None:
-                choice.writer.skip(token.bytes for token in prompt)
-            told = not request.echo
+            choices = [self._choice(place * request.n + number) for number in range(request.n)]
+            for choice in choices:
+                if not request.echo and choice.writer is not None:
+                    choice.writer.skip(token.bytes for token in prompt)
             async for step in generation:
                 self.throughput.add()
-                if not told:
+                choice = choices[step.choice]
+                if request.echo and choice.tokens == 0:
                     yield choice.piece(_text(prompt), generation.prompt_logprobs)
-                    told = True
                 yield choice.piece(step.delta, [step])
+                choice.tokens += 1
+                for end in _ends(choices, generation):
+                    yield end
+            for end in _ends(choices, generation):
+                yield end
             if generation.summary is not None:
-                first = index % request.n == 0
-                self._counts.add(generation.summary.usage, first=first)
-            yield choice.end(generation.finish)
+                self._counts.add(generation.summary.usage, first=True)
 
     async def _score(self, index: int) -> AsyncGenerator[Chunk, None]:
         """The prompt by itself, with its log probabilities."""
         async with self.client.score(
-            self._prompt(index), top_logprobs=self.request.logprobs or 0
+            self._prompt(index // self.request.n), top_logprobs=self.request.logprobs or 0
         ) as scoring:
             choice = self._choice(index)
             async for token in scoring:
@@ -143,12 +150,13 @@ class Completion:
                 self._counts.add(scoring.summary.usage, first=index % self.request.n == 0)
             yield choice.end(None)
 
-    def _generation(self, index: int) -> AsyncGeneration:
+    def _generation(self, place: int) -> AsyncGeneration:
         request = self.request
         try:
             return self.client.generate(
-                self._prompt(index),
-                seed=self._seed(index),
+                self._prompt(place),
+                n=None if request.n == 1 else request.n,
+                seed=request.seed,
                 max_tokens=request.max_tokens,
                 top_logprobs=request.logprobs or 0,
                 prompt_logprobs=request.echo and request.logprobs is not None,
@@ -158,15 +166,10 @@ class Completion:
             name, _, reason = str(error).partition(": ")
             raise bad_value(name, f"cannot be sent: {reason}") from None
 
-    def _prompt(self, index: int) -> str | list[int]:
-        prompt = self.request.prompts[index // self.request.n]
+    def _prompt(self, place: int) -> str | list[int]:
+        prompt = self.request.prompts[place]
         # OpenAI's models continue a document's end where they are given nothing.
         return list(self.model.eos_token_ids[:1]) if prompt is None else prompt
-
-    def _seed(self, index: int) -> int | None:
-        if self.request.seed is None:
-            return None
-        return (self.request.seed + index % self.request.n) % 2**64
 
     def _choice(self, index: int) -> _Choice:
         logprobs = self.request.logprobs
@@ -175,6 +178,17 @@ class Completion:
 
 def _text(tokens: Any) -> str:
     return b"".join(token.bytes for token in tokens).decode(errors="replace")
+
+
+def _ends(choices: list[_Choice], generation: AsyncGeneration) -> list[Chunk]:
+    """The ends of completions whose last step was told."""
+    found = []
+    for finish in generation.finishes:
+        choice = choices[finish.choice]
+        if not choice.ended and choice.tokens == finish.completion_tokens:
+            choice.ended = True
+            found.append(choice.end(finish))
+    return found
 
 
 def _append(choice: Chunk, piece: Chunk) -> None:
