@@ -14,7 +14,6 @@ from nextok.interaction import (
     BranchState,
     BranchView,
     Pending,
-    branch_html,
     changed_sampling,
     check_rewind,
 )
@@ -121,4 +120,4 @@ class Branch(BranchView):
         return self._session._do([(request, self._state)])[0]
 
     def _repr_html_(self) -> str:
-        return branch_html(self._session._interaction.prompt, self.steps)
+        return self._html(self._session._interaction.prompt)

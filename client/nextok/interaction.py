@@ -7,7 +7,7 @@ branch. Does not know how messages travel, which is why the sync and the asyncio
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import grpc
@@ -203,6 +203,10 @@ class BranchView:
         """Whether it was given up."""
         return self._state.dropped
 
+    def _html(self, prompt: PromptInfo | None) -> str:
+        tokens = prompt.tokens if prompt else NO_TOKENS
+        return notebook.branch(self.branch_id, tokens, self.steps)
+
     def __eq__(self, other: object) -> bool:
         if isinstance(other, BranchView):
             return self._state is other._state
@@ -214,11 +218,6 @@ class BranchView:
     def __repr__(self) -> str:
         state = ", dropped" if self.dropped else ""
         return f"<{type(self).__name__} {self.branch_id}: {self.text!r}{state}>"
-
-
-def branch_html(prompt: PromptInfo | None, steps: Sequence[Step]) -> str:
-    """Shows a branch in a notebook: its prompt and its tokens, shaded by surprisal."""
-    return notebook.generation(prompt.tokens if prompt else NO_TOKENS, (), [(steps, None)])
 
 
 def changed_sampling(

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from nextok.lockstep import ContrastStep
     from nextok.scores import ScoreTotal
     from nextok.tokens import TextToken
-    from nextok.values import Finish, ScoredToken, Step
+    from nextok.values import Distribution, Finish, ScoredToken, Step
 
 _FULL_SHADE_NATS = 8.0  # a token of this surprisal, or more, gets the strongest colour
 _MOST_DIVERGENCE_NATS = math.log(2)  # of Jensen and Shannon's
-_CELL = 'style="text-align:left;font-family:monospace;white-space:pre"'
+_BAR = "rgba(0,140,190,.3)"
 
 
 def token_table(text_tokens: Iterable[TextToken]) -> str:
@@ -41,19 +41,37 @@ def token_table(text_tokens: Iterable[TextToken]) -> str:
 
 
 def candidate_table(candidates: Iterable[Candidate]) -> str:
-    """Shows tokens that could come next, with the model's and the sampler's probability."""
+    """Shows tokens that could come next, with bars for both of their probabilities."""
+    listed = list(candidates)
+    most = max((c.logprob for c in listed), default=0.0)
+    most_prob = max((c.prob for c in listed), default=0.0) or 1.0
     rows = [
-        (str(c.rank), str(c.id), quoted(c.token), percent_of_logprob(c.logprob), percent(c.prob))
-        for c in candidates
+        (
+            str(c.rank),
+            str(c.id),
+            quoted(c.token),
+            (percent_of_logprob(c.logprob), math.exp(c.logprob - most)),
+            (percent(c.prob) if c.kept else "cut", c.prob / most_prob),
+        )
+        for c in listed
     ]
     return _table(("rank", "id", "token", "model", "sampler"), rows)
 
 
-def step_table(step: Step) -> str:
-    """Shows one step: what was chosen, and the candidates."""
-    chosen = (
-        f"{quoted(step.token)}  id {step.id}  {percent_of_logprob(step.logprob)}  rank {step.rank}"
-    )
+def distribution(shown: Distribution) -> str:
+    """Shows what could come next: the candidates, and how much is open beyond them."""
+    open_ = f"entropy {shown.entropy:.2f} nats, all others {percent(shown.tail_mass)}"
+    if shown.allowed_mass is not None:
+        open_ += f", the constraint allows {percent(shown.allowed_mass)}"
+    table = candidate_table((*shown.top_logprobs, *shown.token_logprobs))
+    return f'<div>{table}<div style="opacity:.6;font-size:smaller">{escape(open_)}</div></div>'
+
+
+def step_table(step: Step | ScoredToken) -> str:
+    """Shows one step, or one scored token: what came, and the candidates."""
+    chosen = f"{quoted(step.token)}  id {step.id}"
+    if step.logprob is not None:
+        chosen += f"  {percent_of_logprob(step.logprob)}  rank {step.rank}"
     table = candidate_table((*step.top_logprobs, *step.token_logprobs))
     return f"<div><code>{escape(chosen)}</code>{table}</div>"
 
@@ -77,11 +95,21 @@ def generation(
 def _completion(prompt: str, steps: Sequence[Step], finish: Finish | None) -> str:
     spans = [_span(step.delta, step.surprisal, _hover(step)) for step in steps]
     reason = finish.finish_reason if finish else "not finished"
+    return _paragraph(prompt + "".join(spans), f"{tokens(len(steps))}, {reason}")
+
+
+def _paragraph(spans: str, below: str) -> str:
     return (
-        f'<div style="white-space:pre-wrap;line-height:1.6">{prompt}{"".join(spans)}</div>'
-        f'<div style="opacity:.6;font-size:smaller">'
-        f"{escape(f'{tokens(len(steps))}, {reason}')}</div>"
+        f'<div style="white-space:pre-wrap;line-height:1.6">{spans}</div>'
+        f'<div style="opacity:.6;font-size:smaller">{escape(below)}</div>'
     )
+
+
+def branch(number: int, prompt: Sequence[TextToken], steps: Sequence[Step]) -> str:
+    """Shows a branch of an interactive generation, like a completion."""
+    spans = [_span(token.token, None, f"id {token.id}", "opacity:.7") for token in prompt]
+    spans += [_span(step.token, step.surprisal, _hover(step)) for step in steps]
+    return _paragraph("".join(spans), f"branch {number}, {tokens(len(steps))}")
 
 
 def scoring(scored: Sequence[ScoredToken], totals: Sequence[ScoreTotal]) -> str:
@@ -91,9 +119,7 @@ def scoring(scored: Sequence[ScoredToken], totals: Sequence[ScoreTotal]) -> str:
         texts[token.continuation] += _span(token.token, token.surprisal, _hover(token))
     ends = {total.continuation: total_line(total) for total in totals}
     return "".join(
-        f'<div style="white-space:pre-wrap;line-height:1.6">{spans}</div>'
-        '<div style="opacity:.6;font-size:smaller">'
-        f"{escape(ends.get(continuation, 'not finished'))}</div>"
+        _paragraph(spans, ends.get(continuation, "not finished"))
         for continuation, spans in texts.items()
     )
 
@@ -157,10 +183,21 @@ def _candidate_line(candidate: Candidate) -> str:
     return f"{candidate.rank}. {quoted(candidate.token)}  {percent_of_logprob(candidate.logprob)}"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    heading = "".join(f"<th {_CELL}>{escape(cell)}</th>" for cell in head)
-    body = "".join(
-        "<tr>" + "".join(f"<td {_CELL}>{escape(cell)}</td>" for cell in row) + "</tr>"
-        for row in rows
-    )
+def _table(head: Sequence[str], rows: Iterable[Sequence[str | tuple[str, float]]]) -> str:
+    """A table; a cell is a text, or a text with a bar behind it for a share from 0 to 1."""
+    heading = "".join(f"<th {_style()}>{escape(cell)}</th>" for cell in head)
+    body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
     return f"<table><thead><tr>{heading}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _cell(cell: str | tuple[str, float]) -> str:
+    if isinstance(cell, str):
+        return f"<td {_style()}>{escape(cell)}</td>"
+    text, share = cell
+    width = f"{100 * min(max(share, 0.0), 1.0):.1f}%"
+    bar = f"background:linear-gradient(90deg,{_BAR} {width},transparent {width});min-width:9em"
+    return f"<td {_style(bar)}>{escape(text)}</td>"
+
+
+def _style(more: str = "") -> str:
+    return f'style="text-align:left;font-family:monospace;white-space:pre;{more}"'

@@ -114,7 +114,7 @@ class Distribution:
     allowed_mass: float | None
 
     def _repr_html_(self) -> str:
-        return notebook.candidate_table((*self.top_logprobs, *self.token_logprobs))
+        return notebook.distribution(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +150,9 @@ class ScoredToken:
     context_tokens: int
     continuation: int | None
     full_logprobs: Sequence[float]
+
+    def _repr_html_(self) -> str:
+        return notebook.step_table(self)
 
 
 @dataclass(frozen=True, slots=True)

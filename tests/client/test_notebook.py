@@ -2,7 +2,7 @@
 
 from html.parser import HTMLParser
 
-from support.fake_service import SENTENCE, candidate, first, last, step, text_tokens
+from support.fake_service import SENTENCE, candidate, first, last, scored, step, text_tokens
 
 from nextok import Client, replies
 from nextok.v1 import text_generation_pb2 as pb
@@ -94,6 +94,27 @@ def test_tokens_show_ids_texts_bytes_and_places():
     tokens = replies.text_tokens(text_tokens([(40, "I"), (1842, " love")]))
     shown = Reader(tokens._repr_html_())
     assert shown.texts[-5:] == ["1842", "' love'", "20 6c 6f 76 65", "1-6", "1-6"]
+
+
+def test_candidates_have_bars_and_say_what_was_cut():
+    cut = candidate(13, ".", 0.25, 2)
+    cut.kept, cut.prob = False, 0
+    message = pb.Distribution(
+        top_logprobs=[candidate(11, "a", 0.5, 1), cut], entropy=1.5, tail_mass=0.25
+    )
+    shown = Reader(replies.distribution(message)._repr_html_())
+    bars = [attrs["style"].split(",.3) ")[1] for _, attrs in shown.tags if "grad" in str(attrs)]
+    assert [bar.partition(",")[0] for bar in bars] == ["100.0%", "100.0%", "50.0%", "0.0%"]
+    assert shown.texts[-2:] == ["cut", "entropy 1.50 nats, all others 25.00%"]
+    message.allowed_mass = 0.5
+    assert "the constraint allows 50.00%" in replies.distribution(message)._repr_html_()
+
+
+def test_a_scored_token_shows_its_candidates_also_where_it_has_no_probability():
+    shown = Reader(replies.scored_token(scored(1, " am"))._repr_html_())
+    assert shown.texts[0] == "' am'  id 11  50.00%  rank 1"
+    first = Reader(replies.scored_token(scored(0, "I", None))._repr_html_())
+    assert first.texts[0] == "'I'  id 11"
 
 
 def test_a_step_and_a_distribution_show_their_candidates(target):
