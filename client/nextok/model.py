@@ -84,6 +84,8 @@ class Limits:
         max_continuations: Continuations in one scoring.
         max_score_tokens: Tokens that one scoring may have computed, overlaps included.
         max_choices: Completions of one prompt in one request.
+        max_branches: Branches of an interactive generation at the same time.
+        max_pending_actions: Actions of one that are read before the first is answered.
         max_constraint_bytes: Bytes of a constraint.
     """
 
@@ -100,6 +102,8 @@ class Limits:
     max_continuations: int
     max_score_tokens: int
     max_choices: int
+    max_branches: int
+    max_pending_actions: int
     max_constraint_bytes: int
 
 

@@ -248,6 +248,8 @@ def _limits(message: pb.Limits) -> Limits:
         max_continuations=message.max_continuations,
         max_score_tokens=message.max_score_tokens,
         max_choices=message.max_choices,
+        max_branches=message.max_branches,
+        max_pending_actions=message.max_pending_actions,
         max_constraint_bytes=message.max_constraint_bytes,
     )
 

@@ -128,6 +128,14 @@ async def test_s_draws_one_and_shift_s_draws_ten(exploring):
         assert not hand.current.steps[-1].forced
 
 
+async def test_what_is_undone_and_drawn_again_is_drawn_anew(exploring, service):
+    async with exploring() as hand:
+        await hand.press("s", "u", "s", "f", "s")
+    said = [action.sample.sampling.seed for action in service.actions if action.HasField("sample")]
+    # The first draw is the one of the seed that the server tells.
+    assert said == [7, 8, 9]
+
+
 async def test_what_is_typed_is_appended(exploring):
     async with exploring() as hand:
         await hand.press("t")
@@ -182,7 +190,25 @@ async def test_the_context_is_not_overrun(exploring, monkeypatch):
 
 
 def _short_model():
-    return nextok.v1.text_generation_pb2.GetModelResponse(context_length=6, vocabulary_size=10)
+    model = nextok.v1.text_generation_pb2.GetModelResponse(context_length=6)
+    model.limits.max_branches = 2
+    return model
+
+
+async def test_no_more_branches_are_made_than_the_server_allows(exploring, monkeypatch):
+    monkeypatch.setattr("support.fake_service.model", _short_model)
+    async with exploring() as hand:
+        await hand.press("f", "f")
+        assert len(hand.explorer._session.branches) == 2
+        assert hand.told == ["the server allows 2 branches"]
+        assert hand.explorer.failure is None
+
+
+async def test_the_tree_shows_what_a_branch_has_of_its_own(exploring):
+    async with exploring() as hand:
+        await hand.press("s", "s", "f", "u", "down", "enter")
+        # The fork was taken back to before the place where it was made.
+        assert "▸└─ 1  there" in hand.screen
 
 
 async def test_what_the_filters_cut_is_told(exploring, service, monkeypatch):

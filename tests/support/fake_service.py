@@ -226,6 +226,8 @@ def model() -> pb.GetModelResponse:
             max_continuations=18,
             max_score_tokens=19,
             max_choices=20,
+            max_branches=21,
+            max_pending_actions=22,
             max_constraint_bytes=21,
         ),
         capabilities=[pb.CAPABILITY_SCORE, pb.CAPABILITY_PREFIX_REUSE],

@@ -85,6 +85,7 @@ class Explorer(App[None]):
         self.branches: tuple[AsyncBranch, ...] = ()
         self._family = Family()
         self._selected = 0
+        self._draws = 0
         self._orders: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
         self._session: AsyncSession | None = None
         self._client: AsyncClient | None = None
@@ -168,7 +169,11 @@ class Explorer(App[None]):
 
     async def _sample(self, count: int) -> None:
         if self._has_room(1):
-            await self._current.sample(min(count, self._room))
+            assert self._session is not None
+            # One seed would draw the same token in the same place, undone or on a copy.
+            seed = (self._session.prompt.seed + self._draws) % 2**64
+            self._draws += 1
+            await self._current.sample(min(count, self._room), seed=seed)
             self._selected = 0
 
     async def _force(self, text: str) -> None:
@@ -186,6 +191,11 @@ class Explorer(App[None]):
 
     async def _fork(self) -> None:
         assert self._session is not None
+        assert self._model is not None
+        most = self._model.limits.max_branches
+        if len(self._session.branches) >= most:
+            self.notify(f"the server allows {most} branches", severity="warning")
+            return
         parent = self._current
         child = await parent.fork()
         self._family.fork(parent, child)
