@@ -15,7 +15,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc
@@ -24,7 +24,7 @@ import structlog
 from nextok.v1 import text_generation_pb2 as pb
 from nextok_server.action_stream import Actions, Requests
 from nextok_server.branches import Branch, Branches
-from nextok_server.errors import InvalidRequest
+from nextok_server.errors import InvalidRequest, ServerError
 from nextok_server.interact_requests import (
     Action,
     Drop,
@@ -235,7 +235,10 @@ class _Call:
                 assert pending.origin is not None
                 assert pending.branch is not None
                 assert not isinstance(pending.action, Exception)
-                self._branches.order(pending.origin, pending.branch, pending.action)
+                try:
+                    self._branches.order(pending.origin, pending.branch, pending.action)
+                except ServerError as error:
+                    self._pending[self._ordered] = replace(pending, action=error)
             self._events += pending.events if self._ordered else 0
             self._ordered += 1
 

@@ -312,11 +312,13 @@ async def test_an_engine_fault_ends_a_call(artifacts, monkeypatch):
         def broken(self, *args, **kwargs):
             raise RuntimeError("secret detail")
 
-        monkeypatch.setattr(Model, "forward", broken)
-        await call.send(action("sample"))
-        error = await refusal(call)
-        assert error.code() is grpc.StatusCode.INTERNAL
-        assert "secret" not in error.details()
+        async with session(running, PROMPT) as (idle, _):
+            monkeypatch.setattr(Model, "forward", broken)
+            for one, request in ((call, action("sample")), (idle, action("fork"))):
+                await one.send(request)
+                error = await refusal(one)
+                assert error.code() is grpc.StatusCode.INTERNAL
+                assert "secret" not in error.details()
 
 
 async def test_a_caller_that_has_used_up_its_tokens_waits_for_more(artifacts):

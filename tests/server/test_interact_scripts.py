@@ -268,12 +268,12 @@ class Scripts(RuleBasedStateMachine):
 
 
 @pytest.fixture(params=["nextok", "onnxruntime"])
-def artifact(request, artifacts, checkpoint, tmp_path) -> Path:
+def artifact(request, checkpoint, tmp_path) -> Path:
     """An artifact of each kind of operators, or those that are named."""
     if ARTIFACTS:
         return Path(ARTIFACTS.split(os.pathsep)[request.param_index])
     if request.param == "nextok":
-        return artifacts["int8"]
+        return request.getfixturevalue("artifacts")["int8"]
     return export_artifact(checkpoint, tmp_path / "artifact", "int8", operators=request.param)
 
 
