@@ -26,7 +26,6 @@ from hypothesis.stateful import (
 )
 from support.checkpoints import export_artifact
 from support.interacting import action, start_request
-from support.server_thread import server_thread
 from support.serving import generate_request
 
 from nextok.v1 import text_generation_pb2 as pb
@@ -35,7 +34,8 @@ from nextok_server.digest import completion_digest
 from nextok_server.sampling import SamplingParams
 from nextok_server.sequence import Request, StopParams
 
-ACTIONS = 200
+# Of a script: more than 200 actions, and some readings of answers between them.
+STEPS = 230
 BRANCHES = 8
 SCRIPTS = int(os.environ.get("NEXTOK_INTERACT_SCRIPTS", "3"))
 ARTIFACTS = os.environ.get("NEXTOK_INTERACT_ARTIFACTS", "")
@@ -140,10 +140,7 @@ class Scripts(RuleBasedStateMachine):
 
     @rule(at=st.integers(0, 7), implied=st.booleans(), count=st.integers(0, 6))
     def rewind(self, at, implied, count):
-        branch = self.choose(at, implied, room=0)
-        count = min(count, branch.length)
-        branch.length -= count
-        self.act("rewind", branch, implied, count=count, fields={"count": count})
+        self.take_back(self.choose(at, implied, room=0), implied, count)
 
     @precondition(lambda self: len(self.branches) < BRANCHES)
     @rule(at=st.integers(0, 7), implied=st.booleans())
@@ -176,7 +173,15 @@ class Scripts(RuleBasedStateMachine):
     def choose(self, at, implied, room) -> Branch | None:
         everyone = list(self.branches.values())
         branch = self.current if implied and self.current else everyone[at % len(everyone)]
-        return branch if len(self.prompt) + branch.length + room <= self.context else None
+        if len(self.prompt) + branch.length + room <= self.context:
+            return branch
+        self.take_back(branch, implied, 20)
+        return None
+
+    def take_back(self, branch, implied, count) -> None:
+        count = min(count, branch.length)
+        branch.length -= count
+        self.act("rewind", branch, implied, count=count, fields={"count": count})
 
     def act(
         self, kind, branch, implied, count=0, given=(), answer=None, sampling=None, fields=None
@@ -277,12 +282,11 @@ def artifact(request, checkpoint, tmp_path) -> Path:
     return export_artifact(checkpoint, tmp_path / "artifact", "int8", operators=request.param)
 
 
-def test_every_branch_of_a_random_script_ends_as_a_fresh_run_of_its_tokens(artifact):
+def test_every_branch_of_a_random_script_ends_as_a_fresh_run_of_its_tokens(artifact, start):
     # Fewer slots than branches, and hardly any patience: branches are parked all the time.
-    with (
-        server_thread(artifact, slots=5, branch_idle_seconds=0.02, retained_mb=1) as target,
-        grpc.insecure_channel(target) as channel,
-    ):
+    flags = ("--slots", "5", "--branch-idle-seconds", "0.02", "--retained-mb", "1")
+    _, target = start(*flags, artifact=artifact)
+    with grpc.insecure_channel(target) as channel:
         stub = pb_grpc.TextGenerationServiceStub(channel)
         info = stub.GetModel(pb.GetModelRequest())
         fields = {
@@ -295,7 +299,7 @@ def test_every_branch_of_a_random_script_ends_as_a_fresh_run_of_its_tokens(artif
             machine,
             settings=settings(
                 max_examples=SCRIPTS,
-                stateful_step_count=ACTIONS,
+                stateful_step_count=STEPS,
                 derandomize="NEXTOK_INTERACT_SCRIPTS" not in os.environ,
                 deadline=None,
                 suppress_health_check=list(HealthCheck),
