@@ -256,6 +256,45 @@ def test_target_wins_over_the_environment(nextok, target):
     assert nextok("health", "--target", "127.0.0.1:1").exit_code == 3
 
 
+@pytest.mark.parametrize(
+    ("arguments", "constraint"),
+    [
+        (["--json-schema", '{"type": "null"}'], {"json_schema": '{"type": "null"}'}),
+        (["--json-schema", "schema.json"], {"json_schema": '{"type": "object"}'}),
+        (["--regex", "a+"], {"regex": "a+"}),
+        (["--grammar", "g.lark"], {"grammar": 'start: "ä"'}),
+        (["--choice", "a", "--choice", "b"], {"choices": {"texts": ["a", "b"]}}),
+    ],
+    ids=str,
+)
+def test_generate_takes_a_form(nextok, service, tmp_path, monkeypatch, arguments, constraint):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "schema.json").write_text('{"type": "object"}')
+    (tmp_path / "g.lark").write_text('start: "ä"', encoding="utf-8")
+    assert nextok("generate", "x", *arguments).exit_code == 0
+    assert service.requests[0].constraint == types.Constraint(**constraint)
+
+
+def test_two_forms_and_a_form_that_cannot_be_read_are_wrong_usage(nextok, service, tmp_path):
+    result = nextok("generate", "x", "--regex", "a", "--choice", "b")
+    assert result.exit_code == 2
+    assert "--regex, --choice: only one of them can be given" in " ".join(result.stderr.split())
+    missing = str(tmp_path / "missing.lark")
+    result = nextok("generate", "x", "--grammar", missing)
+    assert (result.exit_code, missing in result.stderr) == (2, True)
+    assert service.requests == []
+
+
+def test_a_line_a_step_tells_what_the_form_allowed(nextok, service):
+    told, end = step(0, "a"), last(1)
+    told.allowed_mass = 0.125
+    end.finish.finish_reason = types.FINISH_REASON_STOP
+    service.script = [first(), pb.GenerateResponse(steps=[told]), end]
+    result = nextok("generate", "x", "--regex", "a", "--top", "1")
+    assert "of  12.50% allowed" in result.stdout
+    assert result.stderr.startswith("stop, the form is complete, ")
+
+
 # How it ends.
 
 

@@ -223,6 +223,7 @@ async def test_every_option_of_generate_reaches_the_server_in_its_field(hands, t
             prompt_logprobs=True,
             bypass_prefix_reuse=True,
             drafts=False,
+            json_schema={"type": "null"},
             resume_token_ids=[9],
         )
         await hands.all(running)
@@ -247,6 +248,7 @@ async def test_every_option_of_generate_reaches_the_server_in_its_field(hands, t
             prompt_logprobs=True,
             bypass_prefix_reuse=True,
             drafts=False,
+            constraint=types.Constraint(json_schema='{"type": "null"}'),
             resume_token_ids=[9],
         )
     ]

@@ -57,6 +57,38 @@ def test_a_seed_past_64_bits_is_refused_by_its_name():
         requests.sampling_params(seed=2**64)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"json_schema": '{"type": "null"}'}, {"json_schema": '{"type": "null"}'}),
+        ({"json_schema": {"type": "null"}}, {"json_schema": '{"type": "null"}'}),
+        ({"json_schema": True}, {"json_schema": "true"}),
+        ({"regex": ""}, {"regex": ""}),
+        ({"grammar": "start: x"}, {"grammar": "start: x"}),
+        ({"choices": ["a", "b"]}, {"choices": {"texts": ["a", "b"]}}),
+        ({"choices": []}, {"choices": {}}),
+    ],
+    ids=str,
+)
+def test_a_constraint_is_of_one_kind(arguments, message):
+    assert requests.constraint(**arguments) == types.Constraint(**message)
+
+
+def test_no_constraint_is_none_and_two_are_refused():
+    assert requests.constraint() is None
+    with pytest.raises(ValueError, match="regex, choices: only one of them can be given"):
+        requests.constraint(regex="a", choices=["b"])
+
+
+def test_a_constraint_that_no_message_can_hold_is_refused_by_its_name():
+    with pytest.raises(TypeError, match="choices: a str is one text"):
+        requests.constraint(choices="ab")
+    with pytest.raises(ValueError, match="json_schema: "):
+        requests.constraint(json_schema={"enum": [object()]})
+    with pytest.raises(ValueError, match="regex: "):
+        requests.constraint(regex="\ud800")
+
+
 def test_one_stop_string_needs_no_list():
     assert requests.stop_conditions(stop="ab").stop == ["ab"]
     assert requests.stop_conditions(stop=["a", "b"]).stop == ["a", "b"]

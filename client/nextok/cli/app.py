@@ -157,6 +157,10 @@ def generate(
     prompt_logprobs: Annotated[
         bool, typer.Option("--prompt-logprobs", help="Shows the prompt's own probabilities too.")
     ] = False,
+    json_schema: options.JsonSchema = None,
+    regex: options.Regex = None,
+    grammar: options.Grammar = None,
+    choice: options.Choice = [],  # noqa: B006 - typer's form of "none given"
     drafts: options.Drafts = None,
     record: recordings.Record = None,
     target: options.Target = options.DEFAULT_TARGET,
@@ -180,6 +184,7 @@ def generate(
     text, biases = options.read_text(text), options.read_logit_bias(logit_bias)
     if record is not None and (n or 1) > 1:
         raise typer.BadParameter("--record takes one completion, without --n")
+    form = options.read_form(json_schema, regex, grammar, choice)
     with (
         connecting.client(target) as client,
         client.generate(
@@ -203,6 +208,7 @@ def generate(
             logprob_token_ids=token_id,
             full_vocabulary=full_vocabulary,
             prompt_logprobs=prompt_logprobs,
+            **form,
             drafts=drafts,
             resume=resume,
             timeout=timeout,

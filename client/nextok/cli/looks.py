@@ -19,7 +19,7 @@ from nextok.candidates import Candidate
 from nextok.formatting import percent, percent_of_logprob, quoted, tokens
 from nextok.model import Model
 from nextok.tokens import TextToken
-from nextok.values import Finish, GenerateSummary
+from nextok.values import Finish, FinishReason, GenerateSummary
 
 _BAR_WIDTH = 30
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -140,6 +140,8 @@ def _reason(finish: Finish | None) -> str:
     for token_id in (finish.stop_token_id, finish.eos_token_id):
         if token_id is not None:
             return f"{finish.finish_reason} at token {token_id}"
+    if finish.finish_reason is FinishReason.STOP:
+        return f"{finish.finish_reason}, the form is complete"
     return str(finish.finish_reason)
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from nextok.candidates import Candidate
 from nextok.cli import json_lines, looks
-from nextok.formatting import percent_of_logprob, quoted
+from nextok.formatting import percent, percent_of_logprob, quoted
 from nextok.generation import Generation
 from nextok.values import Finish, Step
 
@@ -131,6 +131,8 @@ def write_shaded(console: Console, text: str, surprisal: float) -> None:
 
 def _step_line(step: Step) -> str:
     chosen = f"{step.index:>4}  {quoted(step.token):<16} {percent_of_logprob(step.logprob):>8}"
+    if step.allowed_mass is not None:
+        chosen += f"  of {percent(step.allowed_mass):>7} allowed"
     others = "  ".join(short(c) for c in (*step.top_logprobs, *step.token_logprobs))
     return f"{chosen}  rank {step.rank:<5} {step.surprisal:5.2f} nats   {others}".rstrip()
 
