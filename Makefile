@@ -49,7 +49,7 @@ test: $(READY) $(NODE) ## Every test.
 test-lm-eval: ## nextok beside the hf model of lm-evaluation-harness, in an environment of its own.
 	test -x $(LM_EVAL)/python || $(PYTHON) -m venv build/lm-eval
 	$(LM_EVAL)/python -m pip install --quiet --editable kernels \
-	  --editable '.[cli,server,export,lm-eval]' accelerate peft pytest pytest-asyncio hypothesis
+	  --editable '.[cli,server,export,lm-eval]' accelerate peft pytest pytest-asyncio hypothesis trustme
 	$(LM_EVAL)/python -m pytest tests/harness
 
 $(RAY)/nextok-ray: pyproject.toml

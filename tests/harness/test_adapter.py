@@ -3,6 +3,7 @@
 Runs where the harness is installed: `make test-lm-eval`.
 """
 
+import asyncio
 import json
 import os
 import subprocess
@@ -15,10 +16,14 @@ import pytest
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 pytest.importorskip("lm_eval", reason="needs the extra lm-eval: make test-lm-eval")
 
+import trustme
 from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
+from support.certificates import write
+from support.serving import running_server
 
 from nextok import lm_eval as adapter
+from nextok_server.tokens_file import make_token
 
 # What the harness and its libraries warn of is not ours to mend.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -178,6 +183,32 @@ def test_the_harnesss_command_line_knows_the_model(tasks, target, tmp_path):
     )
     assert run.returncode == 0, run.stderr
     assert "tiny_choices" in run.stdout
+
+
+async def test_the_model_connects_with_tls_and_a_token_from_files(artifacts, tmp_path):
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    server, client = write(tmp_path / "server", authority), write(tmp_path / "client", authority)
+    token, entry = make_token("harness", ["model"], None)
+    (tmp_path / "tokens.toml").write_text(entry.toml())
+    (tmp_path / "token").write_text(token + "\n")
+    async with running_server(
+        artifacts["fp32"],
+        tls_certificate=server.certificate,
+        tls_key=server.key,
+        tls_client_ca=tmp_path / "ca.pem",
+        tokens_file=tmp_path / "tokens.toml",
+    ) as running:
+        model = await asyncio.to_thread(
+            adapter.NextokLM,
+            running.target,
+            ca=str(tmp_path / "ca.pem"),
+            certificate=str(client.certificate),
+            key=str(client.key),
+            token_file=str(tmp_path / "token"),
+        )
+        assert model.max_length == 128
+        assert await asyncio.to_thread(model.tok_encode, "I love") == [40, 1842]
 
 
 def test_a_generation_option_that_is_not_there_is_named(target):
