@@ -89,7 +89,7 @@ bench-quick: $(BENCH) ## One stream against optimum, 32 streams against one; abo
 bench-plots: $(BENCH) ## The plots again, from bench/results.json.
 	$(BENCH) -m bench.plots bench/results.json bench/plots
 
-pictures: $(READY) ## The terminal picture in README.
+pictures: $(READY) ## README's pictures of the terminal and the notebook; needs Chromium.
 	$(BIN)/python docs/make_pictures.py
 
 $(AUDIT)/pip-audit:
