@@ -13,7 +13,11 @@ RELEASED := released-0.1.0.binpb
 # The example for Node is tested where there is npm.
 NODE := $(if $(shell command -v npm),examples/node/node_modules)
 
+<<<<<<< HEAD
 .PHONY: install generate demo web test test-lm-eval ray test-ray docs lint bench bench-quick bench-plots pictures docs-configuration audit sbom constraints clean
+=======
+.PHONY: install generate demo web test test-lm-eval test-packages ray test-ray docs lint bench bench-quick bench-plots pictures docs-configuration constraints clean
+>>>>>>> 720a350 (Build wheels and sdist, and install them into bare environments: make test-packages)
 
 install: $(READY) ## The virtual environment, with everything pinned.
 
@@ -45,6 +49,12 @@ examples/node/node_modules: examples/node/package-lock.json
 
 test: $(READY) $(NODE) ## Every test.
 	$(BIN)/python -m pytest
+
+test-packages: $(READY) ## Wheels and sdist, installed into bare environments.
+	rm -rf build/wheels
+	$(BIN)/python -m build --outdir build/wheels . && \
+	  $(BIN)/python -m build --wheel --outdir build/wheels kernels
+	NEXTOK_WHEELS=build/wheels $(BIN)/python -m pytest tests/packaging
 
 test-lm-eval: ## nextok beside the hf model of lm-evaluation-harness, in an environment of its own.
 	test -x $(LM_EVAL)/python || $(PYTHON) -m venv build/lm-eval

@@ -1,0 +1,133 @@
+"""What is built, installed as users install it.
+
+`make test-packages` builds it first; a package registry has to be at hand.
+"""
+
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+WHEELS = Path(os.environ.get("NEXTOK_WHEELS", ""))
+pytestmark = pytest.mark.skipif(
+    "NEXTOK_WHEELS" not in os.environ, reason="needs built packages: make test-packages"
+)
+
+STREAM = """
+import sys
+from nextok import Client
+with Client(sys.argv[1]) as client:
+    for step in client.generate("Once upon a time", max_tokens=4, temperature=0, ignore_eos=True):
+        print(step.id, step.logprob)
+"""
+
+
+def built(pattern):
+    (found,) = WHEELS.glob(pattern)
+    return found.resolve()
+
+
+def install(folder, extras=""):
+    """A new environment with the wheel; returns its programs' folder."""
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    subprocess.run(
+        [
+            *(str(folder / "bin/python"), "-m", "pip", "install", "--quiet"),
+            *("--disable-pip-version-check", "--constraint", str(ROOT / "constraints.txt")),
+            *(
+                "--find-links",
+                str(WHEELS.resolve()),
+                f"nextok{extras} @ {built('nextok-0*.whl').as_uri()}",
+            ),
+        ],
+        check=True,
+    )
+    return folder / "bin"
+
+
+def run(*command):
+    # Nothing of the checkout is to be found.
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    return subprocess.run(
+        list(map(str, command)),
+        cwd="/",
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory):
+    return install(tmp_path_factory.mktemp("client"))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    return install(tmp_path_factory.mktemp("server"), "[server]")
+
+
+def test_the_client_alone_brings_grpc_and_protobuf_and_what_they_need(client):
+    names = {line.split("==")[0].lower() for line in run(client / "pip", "freeze").split("\n")}
+    names = {name.split(" @ ")[0] for name in names if name}
+    assert names == {"nextok", "grpcio", "protobuf", "typing_extensions"}
+    run(client / "python", "-W", "error", "-c", "import nextok")
+
+
+def test_the_client_alone_streams_from_a_server_that_was_installed_elsewhere(
+    client, server, artifacts
+):
+    process = subprocess.Popen(
+        [str(server / "nextok-server"), str(artifacts["fp32"]), "--listen", "127.0.0.1:0"],
+        cwd="/",
+        env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        target = process.stdout.readline().split()[-1]
+        assert len(run(client / "python", "-c", STREAM, target).splitlines()) == 4
+    finally:
+        process.terminate()
+        assert process.wait(60) == 0
+
+
+def test_the_server_brings_nothing_that_the_export_needs(server):
+    names = run(server / "pip", "freeze").lower()
+    for name in ("torch", "transformers", "optimum", "onnx==", "typer"):
+        assert f"\n{name}" not in f"\n{names}"
+
+
+def test_the_export_makes_an_artifact_of_the_bundled_model(tmp_path):
+    programs = install(tmp_path / "export", "[export]")
+    run(programs / "nextok-export", "demo", tmp_path / "artifact", "--precision", "fp32")
+    assert (tmp_path / "artifact" / "manifest.json").is_file()
+
+
+def test_the_wheel_has_stubs_types_pages_and_the_demo_and_no_training_text():
+    with zipfile.ZipFile(built("nextok-0*.whl")) as archive:
+        names = archive.namelist()
+    for name in (
+        "nextok/py.typed",
+        "nextok/v1/text_generation_pb2.pyi",
+        "nextok_server/py.typed",
+        "nextok_export/demo/model.safetensors",
+    ):
+        assert name in names
+    assert any(name.startswith("nextok/web/") and name.endswith(".html") for name in names)
+    assert not any("corpus" in name or name.startswith("tests/") for name in names)
+
+
+def test_the_source_distribution_can_be_tested_and_has_no_training_text():
+    with tarfile.open(built("nextok-0*.tar.gz")) as archive:
+        names = archive.getnames()
+    for part in ("protos/nextok/v1/types.proto", "tests/conftest.py", "LICENSE", "Makefile"):
+        assert any(name.endswith(f"/{part}") for name in names), part
+    assert not any("/corpus/" in name for name in names)
