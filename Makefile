@@ -67,9 +67,8 @@ $(RAY)/nextok-ray: pyproject.toml
 	$(RAY)/python -m pip install --quiet --constraint constraints.txt --editable kernels \
 	  --editable '.[cli,server,export,ray]' pytest pytest-asyncio hypothesis
 
-ray: $(RAY)/nextok-ray ## Two replicas of the bundled model behind Ray Serve's proxy, port 50051.
-	test -d build/demo-int8 || $(RAY)/nextok-export demo build/demo-int8
-	$(RAY)/nextok-ray build/demo-int8 --replicas 2 --insecure
+ray: $(RAY)/nextok-ray build/demo ## Two replicas of the bundled model behind Ray Serve's proxy, port 50051.
+	$(RAY)/nextok-ray build/demo --replicas 2 --insecure
 
 test-ray: $(RAY)/nextok-ray ## Replicas behind Ray Serve's proxy, in an environment of its own.
 	$(RAY)/python -m pytest tests/ray
