@@ -5,13 +5,30 @@ Knows: levels, formats. Does not know: what is logged; never the text of a promp
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, TextIO, cast
 
 import structlog
 
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "json", "console"]
+
+
+class _Unfailing:
+    """A stream to log to that loses lines rather than raise: no call fails for a full disk."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            return self._stream.write(text)
+        return 0
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
 
 
 def set_up(level: Level, form: Format, stream: TextIO) -> None:
@@ -38,5 +55,5 @@ def set_up(level: Level, form: Format, stream: TextIO) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(stream),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Unfailing(stream))),
     )

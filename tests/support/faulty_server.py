@@ -14,6 +14,7 @@ import structlog
 from nextok_server import __main__ as program
 from nextok_server import service
 from nextok_server.engine import Engine
+from nextok_server.fair_queue import FairQueue
 from nextok_server.outgoing import Outgoing
 from nextok_server.room import Room
 from nextok_server.runner import Runner
@@ -37,7 +38,7 @@ def flipped_bit() -> None:
 
 def unbounded() -> None:
     """Streams may be behind as far as they like."""
-    service.window = lambda _outputs, most: most
+    service.window = lambda *_: 1_000_000
 
 
 def leak() -> None:
@@ -76,6 +77,17 @@ def slow_refusals() -> None:
         return real(self, tokens)
 
     Room.check = check
+
+
+def unfair() -> None:
+    """Whoever asks for more gets more."""
+    real = FairQueue.add
+
+    def add(self, sequence, running):
+        sequence.caller = "anybody"
+        real(self, sequence, running)
+
+    FairQueue.add = add
 
 
 def talkative() -> None:
