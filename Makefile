@@ -13,11 +13,8 @@ RELEASED := released-0.1.0.binpb
 # The example for Node is tested where there is npm.
 NODE := $(if $(shell command -v npm),examples/node/node_modules)
 
-<<<<<<< HEAD
-.PHONY: install generate demo web test test-lm-eval ray test-ray docs lint bench bench-quick bench-plots pictures docs-configuration audit sbom constraints clean
-=======
+.PHONY: install generate demo web test soak test-lm-eval ray test-ray docs lint bench bench-quick bench-plots pictures docs-configuration audit sbom constraints clean
 .PHONY: install generate demo web test test-lm-eval test-packages ray test-ray docs lint bench bench-quick bench-plots pictures docs-configuration constraints clean
->>>>>>> 720a350 (Build wheels and sdist, and install them into bare environments: make test-packages)
 
 install: $(READY) ## The virtual environment, with everything pinned.
 
@@ -55,6 +52,10 @@ test-packages: $(READY) ## Wheels and sdist, installed into bare environments.
 	$(BIN)/python -m build --outdir build/wheels . && \
 	  $(BIN)/python -m build --wheel --outdir build/wheels kernels
 	NEXTOK_WHEELS=build/wheels $(BIN)/python -m pytest tests/packaging
+MINUTES ?= 60
+
+soak: $(READY) ## The long forms of the tests of reliability; see docs/reliability.md.
+	$(BIN)/python -m pytest tests/system --soak $(MINUTES)
 
 test-lm-eval: ## nextok beside the hf model of lm-evaluation-harness, in an environment of its own.
 	test -x $(LM_EVAL)/python || $(PYTHON) -m venv build/lm-eval
