@@ -99,8 +99,9 @@ bench-quick: $(BENCH) ## One stream against optimum, 32 streams against one; abo
 bench-plots: $(BENCH) ## The plots again, from bench/results.json.
 	$(BENCH) -m bench.plots bench/results.json bench/plots
 
-pictures: $(READY) ## README's pictures of the terminal and the notebook; needs Chromium.
+pictures: $(READY) build/demo ## Pictures of the terminal, the notebook and the page; needs Chromium.
 	$(BIN)/python docs/make_pictures.py
+	$(BIN)/python docs/make_page_pictures.py build/demo
 
 $(AUDIT)/pip-audit:
 	test -x $(AUDIT)/python || $(PYTHON) -m venv build/audit

@@ -146,7 +146,7 @@ def test_another_candidate_begins_a_branch_and_the_first_stays(page):
     first = page.locator("#text").inner_text()
     page.locator("#token-4").click()
     other = page.locator("#step li .candidate:not([aria-current])").first
-    name = other.locator(".name").inner_text()
+    name = other.locator(".word").inner_text()
     other.click()
     expect(tokens(page)).to_have_count(15)  # 4 of the first, the one taken, 10 more
     expect(page.locator("#token-4")).to_have_class("token taken")

@@ -70,7 +70,8 @@ export class Inspector {
       title: `id ${id}, bytes ${hex(bytes)}, rank ${rank}, logprob ${logprob.toFixed(4)}`,
       onclick: () => this.#take(candidate),
     },
-    el("span", { class: "name" }, visible(bytes), id === drawn ? el("span", { class: "drawn" }, "drawn") : null),
+    el("span", { class: "name" }, el("span", { class: "word" }, visible(bytes)),
+      id === drawn ? el("span", { class: "drawn" }, "drawn") : null),
     bars, el("span", { class: "raw" }, percent(raw)),
     el("span", { class: "after" }, filtered ? (kept ? percent(prob) : "cut") : ""));
     if (filtered && !kept) row.classList.add("cut");
