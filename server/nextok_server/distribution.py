@@ -151,14 +151,19 @@ def _filter(sequence: Sequence, row: Row) -> Choice:
 
 
 def _drawable(mask: Mask, banned: frozenset[int], stop: StopParams) -> Mask:
-    """What a constraint and a ban on ends leave in, never nothing.
+    """What a constraint and a ban on ends leave in.
 
     Where a form goes on with stop tokens alone, one of them is chosen, and does not end it yet.
+
+    Raises:
+        InvalidRequest: Nothing.
     """
-    if not banned:
-        return mask
-    rest = mask.without(banned)
-    return mask.without(stop.eos_token_ids) if rest.is_empty else rest
+    if banned:
+        rest = mask.without(banned)
+        mask = mask.without(stop.eos_token_ids) if rest.is_empty else rest
+    if mask.is_empty:
+        raise InvalidRequest("constraint", "is complete, and no token may follow")
+    return mask
 
 
 def _allowed_mass(sequence: Sequence, row: Row) -> float | None:

@@ -200,7 +200,8 @@ class Logits:
             return None
         before = row.logprobs[self.changed_ids].astype(np.float64)
         before = np.exp((before - raw_largest) * inverse)
-        after = np.exp((self.changed - largest) * inverse)
+        left = self.changed[self.changed > -np.inf]
+        after = np.exp((left - largest) * inverse)
         scale = float(np.exp(exponent))
         mass = (row.temperature_mass - float(before.sum())) * scale + float(after.sum())
         return mass if 2 * mass >= row.temperature_mass * scale else None

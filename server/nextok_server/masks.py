@@ -57,4 +57,5 @@ class Mask:
 
 
 def _mass(logprobs: NDArray[np.float32], ids: NDArray[np.int64]) -> float:
-    return float(np.exp(logprobs[ids].astype(np.float64)).sum())
+    # In float32 a term is off by 1e-7 of itself, as the log probabilities are that it is made of.
+    return float(np.exp(logprobs[ids]).sum(dtype=np.float64))
