@@ -86,6 +86,8 @@ class Limits:
         max_choices: Completions of one prompt in one request.
         max_branches: Branches of an interactive generation at the same time.
         max_pending_actions: Actions of one that are read before the first is answered.
+        max_explore_nodes: Nodes of a tree that is explored.
+        max_explore_seconds: Seconds that a tree may be explored.
         max_constraint_bytes: Bytes of a constraint.
     """
 
@@ -104,6 +106,8 @@ class Limits:
     max_choices: int
     max_branches: int
     max_pending_actions: int
+    max_explore_nodes: int
+    max_explore_seconds: float
     max_constraint_bytes: int
 
 

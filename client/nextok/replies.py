@@ -250,6 +250,8 @@ def _limits(message: pb.Limits) -> Limits:
         max_choices=message.max_choices,
         max_branches=message.max_branches,
         max_pending_actions=message.max_pending_actions,
+        max_explore_nodes=message.max_explore_nodes,
+        max_explore_seconds=message.max_explore_seconds,
         max_constraint_bytes=message.max_constraint_bytes,
     )
 

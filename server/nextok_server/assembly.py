@@ -103,6 +103,8 @@ def _limits(config: Config, artifact: Artifact) -> Limits:
         max_constraint_bytes=config.max_constraint_bytes,
         max_branches=config.max_branches,
         max_pending_actions=config.max_pending_actions,
+        max_explore_nodes=config.max_explore_nodes,
+        max_explore_seconds=config.max_explore_seconds,
     )
 
 
@@ -139,6 +141,7 @@ def _model_info(
             pb.CAPABILITY_CHOICES,
             pb.CAPABILITY_INTERACT,
             *([pb.CAPABILITY_CONSTRAINT] if is_offered() else []),
+            pb.CAPABILITY_EXPLORE,
             *([pb.CAPABILITY_PREFIX_REUSE] if config.prefix_reuse else []),
         ],
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import mmap
+from collections.abc import Sequence as Many
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ class CacheMemory:
     Attributes:
         arrays: By name, `{layer}.key` and `{layer}.value`.
         token_bytes: Memory of one token of one slot, in all arrays.
+        shelf_tokens: Places on the shelf, each for one token.
     """
 
     def __init__(
@@ -33,6 +35,7 @@ class CacheMemory:
         capacity: int,
         head_dim: int,
         dtype: np.dtype[Any],
+        shelf_bytes: int = 0,
     ) -> None:
         shape = (slots, heads, capacity, head_dim)
         self.arrays: dict[str, np.ndarray[Any, Any]] = {}
@@ -47,11 +50,31 @@ class CacheMemory:
         self._stretch = capacity * head_dim * dtype.itemsize
         self._piece = head_dim * dtype.itemsize
         self.token_bytes = self._piece * heads * len(self.arrays)
+        self.shelf_tokens = shelf_bytes // self.token_bytes
+        aside = (self.shelf_tokens, len(self.arrays), heads, head_dim)
+        # A system gives no memory of no bytes.
+        memory = _untouched(max(1, self.shelf_tokens * self.token_bytes))
+        size = math.prod(aside)
+        self._shelf = np.frombuffer(memory, dtype, size if size else 0).reshape(aside)
 
     def copy(self, source: int, target: int, start: int, stop: int) -> None:
         """Copies the tokens at [start, stop) from one slot to the same places of another."""
         for array in self.arrays.values():
             array[target, :, start:stop] = array[source, :, start:stop]
+
+    def put_aside(self, slot: int, token: int, place: int) -> None:
+        """Copies a slot's token to a place on the shelf."""
+        aside = self._shelf[place]
+        for number, array in enumerate(self.arrays.values()):
+            aside[number] = array[slot, :, token]
+
+    def bring_back(self, places: Many[int], slot: int, start: int) -> None:
+        """Copies tokens from places on the shelf to those from `start` on of a slot."""
+        stop = start + len(places)
+        # (parts, heads, tokens, head_dim)
+        aside = self._shelf[list(places)].transpose(1, 2, 0, 3)
+        for part, array in zip(aside, self.arrays.values(), strict=True):
+            array[slot, :, start:stop] = part
 
     def discard(self, slot: int, start: int) -> None:
         """Gives the memory of a slot's tokens from `start` on back to the system.

@@ -66,6 +66,12 @@ class Config(BaseSettings):
         le=1_000_000,
         description="Megabytes (2**20) of prompts' state kept for reuse after their requests.",
     )
+    shelf_mb: int = Field(
+        64,
+        ge=0,
+        le=1_000_000,
+        description="Megabytes (2**20) of state of single tokens, kept of trees that are explored.",
+    )
     drafts: bool = Field(
         False,
         description="Whether tokens are drafted where a request does not say. Faster where text "
@@ -81,6 +87,12 @@ class Config(BaseSettings):
     )
     max_continuations: int = Field(128, ge=0, description="Continuations that a request scores.")
     max_choices: int = Field(16, ge=1, le=1024, description="Completions of a request's prompt.")
+    max_explore_nodes: int = Field(
+        10_000, ge=1, le=1_000_000, description="Nodes of a tree that is explored."
+    )
+    max_explore_seconds: float = Field(
+        60.0, gt=0, le=1e6, description="Seconds that a tree may be explored."
+    )
     max_score_tokens: int = Field(
         1_000_000,
         ge=1,

@@ -156,6 +156,7 @@ class Engine:
         events: list[Event] = []
         for token in (*work.draft, None):
             sequence.computed += 1
+            sequence.processed += 1
             place = row_at(outputs, row + len(events), sequence.sampling)
             events.append(advance(sequence, place, token))
             if sequence.finished or sequence.tokens[-1] != token:

@@ -53,9 +53,10 @@ class FairQueue:
         heapq.heapify(left)
         self._keep(sequence.caller, left)
 
-    def peek(self, running: Iterable[Sequence]) -> Sequence:
-        """The sequence whose turn it is, given those that run; there has to be one."""
-        return self._waiting[self._turn(running)[0]][0][2]
+    @property
+    def families(self) -> set[bytes]:
+        """Those of the sequences that wait."""
+        return {e[2].request.family for entries in self._waiting.values() for e in entries}
 
     def pop(self, running: Iterable[Sequence]) -> Sequence:
         """Takes out the sequence whose turn it is, given those that run; there has to be one."""
@@ -77,8 +78,9 @@ class FairQueue:
 
     def settle(self, sequence: Sequence) -> None:
         """Counts what was computed for a sequence that ran and has left."""
-        computed = sequence.computed - sequence.cached
+        computed = sequence.processed - sequence.settled
         self._served[sequence.caller] = self._served.get(sequence.caller, 0) + computed
+        sequence.settled = sequence.processed
 
     def _turn(self, running: Iterable[Sequence]) -> tuple[str, int]:
         """Whose turn it is, and how many in a row priorities have then decided."""

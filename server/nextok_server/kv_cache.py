@@ -2,20 +2,21 @@
 
 Knows: slots, prefixes of prompts, who was used when. Does not know: tensors, what is computed next.
 
-A prefix is known by its chunks: the key of a chunk has a SHA-256 over that of the one before it and
-its own tokens, so that one key stands for everything up to the chunk's end. Only chunks that were
+A prefix is known by its chunks; see keys. Only chunks that were
 computed as prefill are noted: whole ones, and the last one before a fork; and, of sequences that
 are copied, moved and rewound, tokens that were computed one by one, each a chunk of its own. The
-memory behind them is moved by `Rows`.
+memory behind them is moved by `Rows`. Single tokens can also be put aside, on a shelf, where they
+stay when the slot that they were computed in goes on with other ones.
 """
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Sequence as Many
 from dataclasses import dataclass, field
-from hashlib import sha256
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+from nextok_server.keys import Key
+from nextok_server.shelf import Shelf
 
 
 class Rows(Protocol):
@@ -27,54 +28,11 @@ class Rows(Protocol):
     def discard(self, slot: int, start: int) -> None:
         """Gives the memory of a slot's tokens from `start` on back."""
 
+    def put_aside(self, slot: int, token: int, place: int) -> None:
+        """Copies a slot's token to a place on the shelf."""
 
-class Key(NamedTuple):
-    """Stands for a text up to the end of one of its chunks.
-
-    Attributes:
-        end: Tokens up to there.
-        digest: SHA-256 over all of them.
-    """
-
-    end: int
-    digest: bytes
-
-
-def chunk_keys(
-    tokens: Many[int], chunk: int, *, fork: int | None = None, family: bytes = b""
-) -> tuple[Key, ...]:
-    """The keys of a prompt's whole chunks, in order, and of the last one before a fork.
-
-    Args:
-        tokens: The prompt.
-        chunk: Tokens of a whole chunk.
-        fork: Where the prompt is cut too. What stands behind has no keys.
-        family: Keys of another family are other ones.
-    """
-    stop = len(tokens) if fork is None else fork
-    ends = list(range(chunk, stop + 1, chunk))
-    # A single token is not computed as prefill.
-    if fork is not None and fork % chunk > 1:
-        ends.append(fork)
-    keys: list[Key] = []
-    start, digest = 0, family
-    for end in ends:
-        digest = sha256(digest + array("I", tokens[start:end]).tobytes()).digest()
-        keys.append(Key(end, digest))
-        start = end
-    return tuple(keys)
-
-
-def token_key(before: Key | None, token: int, *, family: bytes = b"") -> Key:
-    """The key of a text with one more token, which is computed by itself.
-
-    Args:
-        before: Key of the text without it; None where it is the first.
-        token: The token.
-        family: Keys of another family are other ones.
-    """
-    end, digest = before or (0, family)
-    return Key(end + 1, sha256(digest + array("I", [token]).tobytes()).digest())
+    def bring_back(self, places: Many[int], slot: int, start: int) -> None:
+        """Copies tokens from places on the shelf to those from `start` on of a slot."""
 
 
 @dataclass(slots=True, eq=False)
@@ -106,12 +64,16 @@ class KVCache:
         rows: The memory.
         retained_tokens: Tokens that free slots may hold, all together, and in the long run have
             memory for.
+        shelf: Where single tokens are put aside.
     """
 
-    def __init__(self, slots: int, rows: Rows, retained_tokens: int) -> None:
+    def __init__(
+        self, slots: int, rows: Rows, retained_tokens: int, shelf: Shelf | None = None
+    ) -> None:
         self._slots = [_Slot(number) for number in range(slots)]
         self._rows = rows
         self._retained_tokens = retained_tokens
+        self._shelf = shelf or Shelf(0)
         self._holders: dict[Key, set[int]] = {}
         self._uses = 0
 
@@ -138,15 +100,13 @@ class KVCache:
         self._rows.discard(slot.number, slot.resident)
 
     def find(self, keys: Many[Key], start: int = 0) -> int:
-        """How many of the first `keys` some slot holds, given that `start` of them are at hand.
+        """How many of the first `keys` slots or the shelf hold, given `start` of them at hand.
 
-        What is found counts as used.
+        What slots hold of them counts as used.
         """
-        count = start
-        while count < len(keys) and keys[count] in self._holders:
+        count = self._find_in_slots(keys, start)
+        while count < len(keys) and (keys[count] in self._shelf or keys[count] in self._holders):
             count += 1
-        if count > start:
-            self._holder(keys[count - 1]).used = self._now()
         return count
 
     def take(self, keys: Many[Key]) -> tuple[int, int]:
@@ -157,7 +117,7 @@ class KVCache:
         Returns:
             Its number, and how many of `keys` it holds already.
         """
-        prefix = list(keys[: self.find(keys)])
+        prefix = list(keys[: self._find_in_slots(keys, 0)])
         chosen = self._free()[0]
         held = len(prefix) if chosen.keys[: len(prefix)] == prefix else 0
         if len(chosen.keys) > held:
@@ -196,12 +156,46 @@ class KVCache:
     def copy(self, number: int, keys: Many[Key]) -> None:
         """Gives a taken slot, which holds the first of `keys`, the others too; all were found."""
         slot = self._slots[number]
+        while (own := len(slot.keys)) < len(keys):
+            last = len(keys)
+            while last > own and keys[last - 1] not in self._holders:
+                last -= 1
+            if last > own:
+                self._copy_from_slot(slot, keys[:last])
+            else:
+                self._copy_from_shelf(slot, keys)
+
+    def shelve(self, number: int, key: Key) -> None:
+        """Puts aside the last token of a text, a chunk of its own, that a taken slot holds."""
+        place = self._shelf.put(key)
+        if place is not None:
+            self._rows.put_aside(number, key.end - 1, place)
+
+    def _copy_from_slot(self, slot: _Slot, keys: Many[Key]) -> None:
         donor = self._holder(keys[-1])
-        self._rows.copy(donor.number, number, self._held_tokens(slot), keys[-1].end)
+        self._rows.copy(donor.number, slot.number, self._held_tokens(slot), keys[-1].end)
         for key in keys[len(slot.keys) :]:
-            self.note(number, key)
+            self.note(slot.number, key)
         if not donor.busy and donor.keys == slot.keys:
             donor.used = 0
+
+    def _copy_from_shelf(self, slot: _Slot, keys: Many[Key]) -> None:
+        """As many as lie there one after the other."""
+        own = stop = len(slot.keys)
+        while stop < len(keys) and keys[stop] in self._shelf:
+            stop += 1
+        places = self._shelf.take(keys[own:stop])
+        self._rows.bring_back(places, slot.number, keys[own].end - 1)
+        for key in keys[own:stop]:
+            self.note(slot.number, key)
+
+    def _find_in_slots(self, keys: Many[Key], start: int) -> int:
+        count = start
+        while count < len(keys) and keys[count] in self._holders:
+            count += 1
+        if count > start:
+            self._holder(keys[count - 1]).used = self._now()
+        return count
 
     def _holder(self, key: Key) -> _Slot:
         return self._slots[min(self._holders[key])]

@@ -15,6 +15,7 @@ from nextok_server.engine import Engine
 from nextok_server.kv_cache import KVCache
 from nextok_server.model import Model
 from nextok_server.scheduler import Scheduler
+from nextok_server.shelf import Shelf
 from nextok_server.tokenizer import Tokenizer
 
 _MEBIBYTE = 1 << 20
@@ -62,8 +63,10 @@ def build_engine(config: Config, artifact: Artifact) -> tuple[Model, Engine]:
         tokens=calls.most_tokens,
         threads=config.threads,
         spinning=config.spinning,
+        shelf_bytes=config.shelf_mb * _MEBIBYTE,
     )
     retained_tokens = config.retained_mb * _MEBIBYTE // model.cache.token_bytes
-    cache = KVCache(config.slots, model.cache, retained_tokens)
+    shelf = Shelf(model.cache.shelf_tokens)
+    cache = KVCache(config.slots, model.cache, retained_tokens, shelf)
     scheduler = Scheduler(cache, calls, config.prefill_chunk, reuse=config.prefix_reuse)
     return model, Engine(model, scheduler)

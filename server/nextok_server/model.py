@@ -62,6 +62,7 @@ class Model:
         tokens: Most that one call computes, padding to even lengths aside.
         threads: Threads that compute one step.
         spinning: Whether they wait for work by spinning.
+        shelf_bytes: Memory for tokens that have no slot.
         profile: Where ONNX Runtime's profile of every run goes, the beginning of a file's name;
             None for no profile.
 
@@ -78,6 +79,7 @@ class Model:
         tokens: int,
         threads: int,
         spinning: bool,
+        shelf_bytes: int = 0,
         profile: Path | None = None,
     ) -> None:
         multiple = artifact.row_multiple
@@ -100,6 +102,7 @@ class Model:
             capacity=self.capacity,
             head_dim=artifact.head_dim,
             dtype=np.dtype(artifact.cache),
+            shelf_bytes=shelf_bytes,
         )
         self._layout: Layout = (
             PaddedLayout(self.slots, rows * 2, multiple)

@@ -22,12 +22,16 @@ class Order:
 
     Attributes:
         rewind: Tokens to take off the end first.
+        appended: Tokens to append then, of which nothing is told.
+        shelved: Whether the state of those that have to be computed is put on the shelf.
         sampling: How tokens are chosen from now on; None as before.
-        forced: Tokens to append then.
+        forced: Tokens to append after those.
         draws: How many to draw after those.
     """
 
     rewind: int = 0
+    appended: tuple[int, ...] = ()
+    shelved: bool = False
     sampling: SamplingParams | None = None
     forced: tuple[int, ...] = ()
     draws: int = 0
@@ -38,8 +42,10 @@ class Order:
         Returns:
             Whether a distribution that was known behind the last token still is.
         """
-        known = self.rewind == 0
+        known = self.rewind == 0 and not self.appended
         sequence.rewind(self.rewind)
+        sequence.extend(self.appended)
+        sequence.shelved = self.shelved
         if self.sampling is not None:
             known = known and not _needs_another(sequence.sampling, self.sampling)
             sequence.sampling = self.sampling

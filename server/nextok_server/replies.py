@@ -13,6 +13,7 @@ from nextok.v1 import text_generation_pb2 as pb
 from nextok.v1 import types_pb2 as types
 from nextok_server.artifact import Artifact
 from nextok_server.candidate_bytes import CandidateBytes
+from nextok_server.explore_tree import Node
 from nextok_server.sequence import Distribution, PromptScore, Step
 from nextok_server.tokenizer import TextToken, Tokenizer
 
@@ -24,6 +25,7 @@ _LISTS = {
     )
     for message in (types.Step, types.ScoredToken, pb.Distribution)
 }
+_NODE_CANDIDATE = pb.ExploreNode.DESCRIPTOR.fields_by_name["candidate"].number
 
 
 class Replies:
@@ -65,6 +67,18 @@ class Replies:
             elapsed_seconds=elapsed_seconds,
         )
         self._list(message, distribution)
+
+    def add_node(self, nodes: RepeatedCompositeFieldContainer[pb.ExploreNode], node: Node) -> None:
+        """Adds one listed node of a tree to a message's."""
+        assert node.parent is not None
+        assert node.candidate is not None
+        message = nodes.add(
+            node_id=node.number,
+            parent_id=node.parent.number,
+            depth=node.depth,
+            cumulative_logprob=node.cumulative,
+        )
+        message.MergeFromString(self._candidates.encode(_NODE_CANDIDATE, (node.candidate,)))
 
     def scored(
         self, score: PromptScore, *, start: int = 0, continuation: int | None = None

@@ -34,6 +34,8 @@ class Limits:
     max_continuations: int
     max_score_tokens: int
     max_choices: int
+    max_explore_nodes: int
+    max_explore_seconds: float
     max_constraint_bytes: int
     max_branches: int
     max_pending_actions: int

@@ -36,6 +36,7 @@ class Runner:
     """Owns the engine's thread. All methods are called on the event loop.
 
     Attributes:
+        slots: Sequences that are computed at the same time.
         steps: How often the thread went round.
         draining: Set once the server is stopping and takes nothing new.
 
@@ -56,6 +57,7 @@ class Runner:
         max_queue: int,
         on_death: Callable[[], None],
     ) -> None:
+        self.slots = slots
         self._engine = engine
         self._forecast = Forecast(slots, engine.tally)
         self._room = Room(slots, max_queue, self._forecast)
@@ -133,6 +135,16 @@ class Runner:
     def order(self, stream: Stream, order: Order) -> None:
         """Gives an open sequence something to do after what it has."""
         self._inbox.put(lambda: self._engine.order(stream.sequence, order))
+
+    def order_all(self, orders: list[tuple[Stream, Order]]) -> None:
+        """Gives several sequences something to do in the same step, where they can."""
+
+        def give() -> None:
+            for stream, order in orders:
+                self._engine.order(stream.sequence, order)
+
+        if orders:
+            self._inbox.put(give)
 
     def fork(self, stream: Stream, request: Request, *, window: int) -> Stream:
         """Starts a sequence as a copy of an open one, once that has done what it was ordered to.

@@ -23,7 +23,8 @@ from bisect import bisect_right
 
 from nextok_server.calls import Batch, Calls
 from nextok_server.fair_queue import FairQueue
-from nextok_server.kv_cache import Key, KVCache, chunk_keys, token_key
+from nextok_server.keys import Key, chunk_keys, token_key
+from nextok_server.kv_cache import KVCache
 from nextok_server.sequence import Sequence
 from nextok_server.work import Work
 
@@ -102,16 +103,19 @@ class Scheduler:
             sequence.computed = 0
 
     def rewind(self, sequence: Sequence) -> None:
-        """Has the last token of a running open sequence computed once more, if all of them are.
+        """Takes in that the end of a running open sequence has changed.
 
-        That is where its distribution is wanted again: a token of a prompt's chunk with that.
+        Where all its tokens are computed the last one is once more, if its distribution is wanted
+        again: a token of a prompt's chunk with that.
         """
-        if sequence.computed < len(sequence.tokens) or not sequence.at_work:
+        if not sequence.at_work:
             return
-        sequence.computed = len(sequence.tokens) - 1
-        if not self._calls.cuts_freely:
-            sequence.computed = sequence.keys[-2].end if len(sequence.keys) > 1 else 0
-        sequence.cached = min(sequence.cached, sequence.computed)
+        if sequence.computed >= len(sequence.tokens):
+            sequence.computed = len(sequence.tokens) - 1
+            if not self._calls.cuts_freely:
+                sequence.computed = sequence.keys[-2].end if len(sequence.keys) > 1 else 0
+            sequence.cached = min(sequence.cached, sequence.computed)
+        self._extend(sequence)
         self._cache.cut(sequence.slot, sequence.computed)
 
     def plan(self) -> list[list[Work]]:
@@ -171,10 +175,13 @@ class Scheduler:
         sequence = work.sequence
         before = _held(sequence)
         sequence.computed += work.length
+        sequence.processed += work.length
         sequence.last_step = self._steps
         self._extend(sequence)
         for key in sequence.keys[before : _held(sequence)]:
             self._cache.note(sequence.slot, key)
+            if sequence.shelved and key.end > len(sequence.request.prompt):
+                self._cache.shelve(sequence.slot, key)
 
     def _admit(self) -> None:
         while self._waiting:
@@ -189,15 +196,16 @@ class Scheduler:
             self._running.append(sequence)
 
     def _resting_relative(self) -> Sequence | None:
-        """The longest idle of those whose relative is the next to be admitted.
+        """The longest idle of those that a relative of waits.
 
-        So the branches of one call never wait for each other to be parked.
+        So the branches of one call never wait for each other to be parked, and calls that each have
+        slots and wait for more do not hold each other up.
         """
         resting = [sequence for sequence in self._running if sequence.idle]
         if not resting or not self._waiting:
             return None
-        family = self._waiting.peek(self._running).request.family
-        relatives = [sequence for sequence in resting if sequence.request.family == family]
+        families = self._waiting.families
+        relatives = [sequence for sequence in resting if sequence.request.family in families]
         return min(relatives, key=lambda sequence: sequence.last_step, default=None)
 
     def _free(self, sequence: Sequence) -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import enum
 import time
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from nextok_server.drafts import Drafter
 from nextok_server.errors import ServerError
-from nextok_server.kv_cache import Key
+from nextok_server.keys import Key
 from nextok_server.matching import Grammar, Matcher
 from nextok_server.orders import Fork, Order
 from nextok_server.sampling import Candidate, Row, SamplingParams
@@ -240,6 +241,10 @@ class Sequence:
         started_at: When the first computation began.
         first_drawn_at: When its first token was drawn; 0 before that.
         last_drawn_at: When its last token was drawn; 0 before the first.
+        shelved: Of an open sequence: whether the state of tokens that are computed behind the
+            prompt is put on the shelf.
+        processed: Tokens that were computed for it, also those that were taken off since.
+        settled: Those of them that its caller's turns were counted for.
         shared: Of a completion that was forked: tokens that it began with.
         drafter: Where the request wants drafts: what finds them.
         matcher: Where the request has a constraint: where the completion stands in its form.
@@ -270,6 +275,9 @@ class Sequence:
     started_at: float = 0.0
     first_drawn_at: float = 0.0
     last_drawn_at: float = 0.0
+    shelved: bool = False
+    processed: int = 0
+    settled: int = 0
     shared: int = 0
     finished: bool = False
     drafter: Drafter | None = None
@@ -328,6 +336,11 @@ class Sequence:
         self.tokens.append(token_id)
         if self.matcher is not None:
             self.matcher.take(token_id)
+
+    def extend(self, tokens: Iterable[int]) -> None:
+        """Adds tokens, of which nothing is computed."""
+        self.computed = min(self.computed, len(self.tokens))
+        self.tokens.extend(tokens)
 
     def banned(self) -> frozenset[int]:
         """Tokens that may not be chosen yet."""

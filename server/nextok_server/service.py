@@ -16,13 +16,15 @@ import structlog
 from google.protobuf.message_factory import GetMessageClass
 
 from nextok.v1 import text_generation_pb2 as pb
-from nextok_server import errors, replies, requests, wire
+from nextok_server import replies, requests, trees, wire
 from nextok_server.action_stream import Requests as InteractRequests
 from nextok_server.choices import Choices, start
 from nextok_server.completion import Completion
 from nextok_server.completions import Completions
 from nextok_server.constraint_compiler import ConstraintCompiler
 from nextok_server.constraint_requests import check_beginning, check_resume, read_constraint
+from nextok_server.exploration import Exploration
+from nextok_server.explore_requests import ExploreTask, read_explore
 from nextok_server.interact import InteractService, Patience
 from nextok_server.interact_requests import Start
 from nextok_server.interactions import Interaction
@@ -33,7 +35,7 @@ from nextok_server.runner import Runner
 from nextok_server.score_plan import Part, ScoreTask, parts
 from nextok_server.score_requests import read_score
 from nextok_server.scores import Scores
-from nextok_server.sequence import Request, StopParams
+from nextok_server.sequence import Outputs, Request, StopParams
 from nextok_server.streams import Admission, Stream
 from nextok_server.tally import Tally
 from nextok_server.tokenizer import Tokenizer
@@ -143,10 +145,17 @@ class Service:
             self._runner.leave(admission)
 
     async def Explore(  # noqa: N802
-        self, _request: pb.ExploreRequest, _context: Context
+        self, request: pb.ExploreRequest, context: Context
     ) -> None:
-        """Not offered yet."""
-        raise errors.NotOffered("Explore is not offered by this server")
+        """Grows the tree of likely continuations."""
+        self._runner.check()
+        task = await read_explore(request, self._limits, self._encode)
+        admission = self._runner.admit()
+        context.add_done_callback(lambda _: self._runner.leave(admission))  # type: ignore[arg-type]
+        try:
+            await self._stream_tree(task, admission, context)
+        finally:
+            self._runner.leave(admission)
 
     async def Interact(  # noqa: N802
         self, requests: InteractRequests, context: Context
@@ -272,6 +281,24 @@ class Service:
             prompt_tokens=len(task.prompt),
             continuations=len(task.continuations),
             computed_tokens=scores.computed,
+        )
+
+    async def _stream_tree(self, task: ExploreTask, admission: Admission, context: Context) -> None:
+        exploration = Exploration(task, self._runner, admission)
+        outgoing = Outgoing(context, self._runner, Outputs(), self._write_timeout)
+        try:
+            await outgoing.write(pb.ExploreResponse(prompt=self._prompt_info(task.prompt)))
+            async for nodes in exploration.grow():
+                for message in trees.messages(nodes, self._replies):
+                    await outgoing.write(message)
+            await outgoing.write(pb.ExploreResponse(summary=trees.summary(exploration)))
+        finally:
+            admission.spend(exploration.computed_tokens)
+        _log.info(
+            "explored",
+            prompt_tokens=len(task.prompt),
+            nodes=len(exploration.tree.listed),
+            computed_tokens=exploration.computed_tokens,
         )
 
     def _started(

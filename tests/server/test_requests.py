@@ -19,6 +19,10 @@ TINY = Limits(
     max_continuations=4,
     max_score_tokens=100,
     max_choices=4,
+    max_branches=2,
+    max_pending_actions=4,
+    max_explore_nodes=100,
+    max_explore_seconds=1.0,
     max_constraint_bytes=1000,
 )
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nextok_server.calls import Calls, OneCall, SeparateCalls
-from nextok_server.kv_cache import KVCache, chunk_keys
+from nextok_server.keys import chunk_keys
+from nextok_server.kv_cache import KVCache
 from nextok_server.sampling import SamplingParams
 from nextok_server.scheduler import Scheduler
 from nextok_server.score_plan import ScoreTask, parts

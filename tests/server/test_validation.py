@@ -194,12 +194,6 @@ async def test_detokenize_takes_no_more_ids_than_a_text_can_have(fp32_server):
     assert violation(raised.value) == expected
 
 
-async def test_rpcs_of_later_releases_are_unimplemented(fp32_server):
-    with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await fp32_server.stub.Explore(pb.ExploreRequest()).read()
-    assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
-
-
 async def test_ids_at_the_edge_of_the_vocabulary_are_fine(fp32_server):
     reply = await generate(
         fp32_server, [0, 50256], max_tokens=1, token_ids=[0, 50256], logit_bias={50256: 1.0}

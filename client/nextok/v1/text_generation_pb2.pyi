@@ -18,6 +18,13 @@ class Capability(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CAPABILITY_CHOICES: _ClassVar[Capability]
     CAPABILITY_DRAFTS: _ClassVar[Capability]
     CAPABILITY_PREFIX_REUSE: _ClassVar[Capability]
+
+class ExploreEnd(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    EXPLORE_END_UNSPECIFIED: _ClassVar[ExploreEnd]
+    EXPLORE_END_COMPLETE: _ClassVar[ExploreEnd]
+    EXPLORE_END_NODES: _ClassVar[ExploreEnd]
+    EXPLORE_END_SECONDS: _ClassVar[ExploreEnd]
 CAPABILITY_UNSPECIFIED: Capability
 CAPABILITY_SCORE: Capability
 CAPABILITY_EXPLORE: Capability
@@ -26,6 +33,10 @@ CAPABILITY_CONSTRAINT: Capability
 CAPABILITY_CHOICES: Capability
 CAPABILITY_DRAFTS: Capability
 CAPABILITY_PREFIX_REUSE: Capability
+EXPLORE_END_UNSPECIFIED: ExploreEnd
+EXPLORE_END_COMPLETE: ExploreEnd
+EXPLORE_END_NODES: ExploreEnd
+EXPLORE_END_SECONDS: ExploreEnd
 
 class GetModelRequest(_message.Message):
     __slots__ = ()
@@ -101,7 +112,7 @@ class Certificate(_message.Message):
     def __init__(self, positions: _Optional[int] = ..., comparisons: _Optional[_Iterable[_Union[Certificate.Comparison, _Mapping]]] = ..., approximate: bool = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_prompt_bytes", "max_top_logprobs", "max_logprob_token_ids", "max_stop", "max_stop_bytes", "max_stop_token_ids", "max_logit_bias", "slots", "max_queue", "max_streams_per_connection", "max_continuations", "max_score_tokens", "max_choices", "max_branches", "max_pending_actions", "max_constraint_bytes")
+    __slots__ = ("max_prompt_bytes", "max_top_logprobs", "max_logprob_token_ids", "max_stop", "max_stop_bytes", "max_stop_token_ids", "max_logit_bias", "slots", "max_queue", "max_streams_per_connection", "max_continuations", "max_score_tokens", "max_choices", "max_branches", "max_pending_actions", "max_explore_nodes", "max_explore_seconds", "max_constraint_bytes")
     MAX_PROMPT_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_TOP_LOGPROBS_FIELD_NUMBER: _ClassVar[int]
     MAX_LOGPROB_TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
@@ -117,6 +128,8 @@ class Limits(_message.Message):
     MAX_CHOICES_FIELD_NUMBER: _ClassVar[int]
     MAX_BRANCHES_FIELD_NUMBER: _ClassVar[int]
     MAX_PENDING_ACTIONS_FIELD_NUMBER: _ClassVar[int]
+    MAX_EXPLORE_NODES_FIELD_NUMBER: _ClassVar[int]
+    MAX_EXPLORE_SECONDS_FIELD_NUMBER: _ClassVar[int]
     MAX_CONSTRAINT_BYTES_FIELD_NUMBER: _ClassVar[int]
     max_prompt_bytes: int
     max_top_logprobs: int
@@ -133,8 +146,10 @@ class Limits(_message.Message):
     max_choices: int
     max_branches: int
     max_pending_actions: int
+    max_explore_nodes: int
+    max_explore_seconds: float
     max_constraint_bytes: int
-    def __init__(self, max_prompt_bytes: _Optional[int] = ..., max_top_logprobs: _Optional[int] = ..., max_logprob_token_ids: _Optional[int] = ..., max_stop: _Optional[int] = ..., max_stop_bytes: _Optional[int] = ..., max_stop_token_ids: _Optional[int] = ..., max_logit_bias: _Optional[int] = ..., slots: _Optional[int] = ..., max_queue: _Optional[int] = ..., max_streams_per_connection: _Optional[int] = ..., max_continuations: _Optional[int] = ..., max_score_tokens: _Optional[int] = ..., max_choices: _Optional[int] = ..., max_branches: _Optional[int] = ..., max_pending_actions: _Optional[int] = ..., max_constraint_bytes: _Optional[int] = ...) -> None: ...
+    def __init__(self, max_prompt_bytes: _Optional[int] = ..., max_top_logprobs: _Optional[int] = ..., max_logprob_token_ids: _Optional[int] = ..., max_stop: _Optional[int] = ..., max_stop_bytes: _Optional[int] = ..., max_stop_token_ids: _Optional[int] = ..., max_logit_bias: _Optional[int] = ..., slots: _Optional[int] = ..., max_queue: _Optional[int] = ..., max_streams_per_connection: _Optional[int] = ..., max_continuations: _Optional[int] = ..., max_score_tokens: _Optional[int] = ..., max_choices: _Optional[int] = ..., max_branches: _Optional[int] = ..., max_pending_actions: _Optional[int] = ..., max_explore_nodes: _Optional[int] = ..., max_explore_seconds: _Optional[float] = ..., max_constraint_bytes: _Optional[int] = ...) -> None: ...
 
 class TokenizeRequest(_message.Message):
     __slots__ = ("text",)
@@ -279,20 +294,24 @@ class ScoreSummary(_message.Message):
     def __init__(self, usage: _Optional[_Union[_types_pb2.Usage, _Mapping]] = ..., timings: _Optional[_Union[_types_pb2.Timings, _Mapping]] = ..., computed_tokens: _Optional[int] = ...) -> None: ...
 
 class ExploreRequest(_message.Message):
-    __slots__ = ("prompt", "max_depth", "max_width", "min_probability", "max_nodes", "max_seconds")
+    __slots__ = ("prompt", "max_depth", "max_width", "min_probability", "max_nodes", "max_seconds", "bypass_prefix_reuse", "priority")
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     MAX_DEPTH_FIELD_NUMBER: _ClassVar[int]
     MAX_WIDTH_FIELD_NUMBER: _ClassVar[int]
     MIN_PROBABILITY_FIELD_NUMBER: _ClassVar[int]
     MAX_NODES_FIELD_NUMBER: _ClassVar[int]
     MAX_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    BYPASS_PREFIX_REUSE_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
     prompt: _types_pb2.Prompt
     max_depth: int
     max_width: int
     min_probability: float
     max_nodes: int
     max_seconds: float
-    def __init__(self, prompt: _Optional[_Union[_types_pb2.Prompt, _Mapping]] = ..., max_depth: _Optional[int] = ..., max_width: _Optional[int] = ..., min_probability: _Optional[float] = ..., max_nodes: _Optional[int] = ..., max_seconds: _Optional[float] = ...) -> None: ...
+    bypass_prefix_reuse: bool
+    priority: int
+    def __init__(self, prompt: _Optional[_Union[_types_pb2.Prompt, _Mapping]] = ..., max_depth: _Optional[int] = ..., max_width: _Optional[int] = ..., min_probability: _Optional[float] = ..., max_nodes: _Optional[int] = ..., max_seconds: _Optional[float] = ..., bypass_prefix_reuse: bool = ..., priority: _Optional[int] = ...) -> None: ...
 
 class ExploreResponse(_message.Message):
     __slots__ = ("prompt", "nodes", "summary")
@@ -319,18 +338,22 @@ class ExploreNode(_message.Message):
     def __init__(self, node_id: _Optional[int] = ..., parent_id: _Optional[int] = ..., depth: _Optional[int] = ..., candidate: _Optional[_Union[_types_pb2.Candidate, _Mapping]] = ..., cumulative_logprob: _Optional[float] = ...) -> None: ...
 
 class ExploreSummary(_message.Message):
-    __slots__ = ("nodes", "expanded", "leaf_mass", "usage", "timings")
+    __slots__ = ("nodes", "expanded", "leaf_mass", "usage", "timings", "computed_tokens", "end")
     NODES_FIELD_NUMBER: _ClassVar[int]
     EXPANDED_FIELD_NUMBER: _ClassVar[int]
     LEAF_MASS_FIELD_NUMBER: _ClassVar[int]
     USAGE_FIELD_NUMBER: _ClassVar[int]
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
+    COMPUTED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
     nodes: int
     expanded: int
     leaf_mass: float
     usage: _types_pb2.Usage
     timings: _types_pb2.Timings
-    def __init__(self, nodes: _Optional[int] = ..., expanded: _Optional[int] = ..., leaf_mass: _Optional[float] = ..., usage: _Optional[_Union[_types_pb2.Usage, _Mapping]] = ..., timings: _Optional[_Union[_types_pb2.Timings, _Mapping]] = ...) -> None: ...
+    computed_tokens: int
+    end: ExploreEnd
+    def __init__(self, nodes: _Optional[int] = ..., expanded: _Optional[int] = ..., leaf_mass: _Optional[float] = ..., usage: _Optional[_Union[_types_pb2.Usage, _Mapping]] = ..., timings: _Optional[_Union[_types_pb2.Timings, _Mapping]] = ..., computed_tokens: _Optional[int] = ..., end: _Optional[_Union[ExploreEnd, str]] = ...) -> None: ...
 
 class InteractRequest(_message.Message):
     __slots__ = ("branch_id", "start", "pick", "sample", "force", "rewind", "fork", "switch", "drop", "stop")
