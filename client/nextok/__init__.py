@@ -13,6 +13,7 @@ protobuf, and nothing else that is not Python's own.
 from nextok.async_branch import AsyncBranch
 from nextok.async_client import AsyncClient
 from nextok.async_contrast import AsyncContrast
+from nextok.async_exploration import AsyncExploration
 from nextok.async_generation import AsyncGeneration
 from nextok.async_scoring import AsyncScoring
 from nextok.async_session import AsyncSession
@@ -37,6 +38,7 @@ from nextok.errors import (
     UnexpectedStatus,
     Unimplemented,
 )
+from nextok.exploration import Exploration
 from nextok.generation import Generation
 from nextok.health import ServingStatus
 from nextok.lockstep import ContrastCandidate, ContrastStep
@@ -50,6 +52,7 @@ from nextok.security import TLS
 from nextok.session import Session
 from nextok.status_details import Violation
 from nextok.tokens import Detokenized, TextToken, TextTokens
+from nextok.trees import ExploreEnd, ExploreNode, ExploreSummary
 from nextok.values import (
     Distribution,
     Finish,
@@ -69,6 +72,7 @@ __all__ = [
     "AsyncBranch",
     "AsyncClient",
     "AsyncContrast",
+    "AsyncExploration",
     "AsyncGeneration",
     "AsyncScoring",
     "AsyncSession",
@@ -87,6 +91,10 @@ __all__ = [
     "Detokenized",
     "Difference",
     "Distribution",
+    "Exploration",
+    "ExploreEnd",
+    "ExploreNode",
+    "ExploreSummary",
     "FailedPrecondition",
     "Finish",
     "FinishReason",

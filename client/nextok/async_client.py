@@ -15,6 +15,7 @@ import grpc
 
 from nextok import health, replies, requests
 from nextok.async_contrast import AsyncContrast
+from nextok.async_exploration import AsyncExploration
 from nextok.async_generation import AsyncGeneration
 from nextok.async_scoring import AsyncScoring
 from nextok.async_session import AsyncSession
@@ -23,6 +24,7 @@ from nextok.calls import GenerateCalls
 from nextok.channel import ChannelOptions, channel_options
 from nextok.contrast_calls import ContrastCalls
 from nextok.errors import error_from_rpc
+from nextok.explore_calls import ExploreCalls
 from nextok.health import ServingStatus
 from nextok.interact_calls import InteractCalls
 from nextok.lockstep import Lockstep
@@ -44,6 +46,7 @@ T = TypeVar("T")
 class AsyncClient(
     GenerateCalls[AsyncGeneration, Awaitable[Distribution], Awaitable[Replay]],
     ScoreCalls[AsyncScoring],
+    ExploreCalls[AsyncExploration],
     InteractCalls[AsyncSession],
     ContrastCalls[AsyncContrast],
 ):
@@ -181,6 +184,11 @@ class AsyncClient(
 
     def _start_scoring(self, request: pb.ScoreRequest, *, timeout: float | None) -> AsyncScoring:
         return self._running.add(AsyncScoring(self._stub.Score(request, timeout=timeout)))
+
+    def _start_exploration(
+        self, request: pb.ExploreRequest, *, timeout: float | None
+    ) -> AsyncExploration:
+        return self._running.add(AsyncExploration(self._stub.Explore(request, timeout=timeout)))
 
     def _start_session(self, request: pb.InteractRequest, *, timeout: float | None) -> AsyncSession:
         return self._running.add(AsyncSession(self._stub.Interact(timeout=timeout), request))

@@ -20,6 +20,8 @@ from nextok.channel import ChannelOptions, channel_options
 from nextok.contrast import Contrast
 from nextok.contrast_calls import ContrastCalls
 from nextok.errors import error_from_rpc
+from nextok.exploration import Exploration
+from nextok.explore_calls import ExploreCalls
 from nextok.generation import Generation
 from nextok.health import ServingStatus
 from nextok.interact_calls import InteractCalls
@@ -44,6 +46,7 @@ T = TypeVar("T")
 class Client(
     GenerateCalls[Generation, Distribution, Replay],
     ScoreCalls[Scoring],
+    ExploreCalls[Exploration],
     InteractCalls[Session],
     ContrastCalls[Contrast],
 ):
@@ -179,6 +182,11 @@ class Client(
 
     def _start_scoring(self, request: pb.ScoreRequest, *, timeout: float | None) -> Scoring:
         return self._running.add(Scoring(self._stub.Score(request, timeout=timeout)))
+
+    def _start_exploration(
+        self, request: pb.ExploreRequest, *, timeout: float | None
+    ) -> Exploration:
+        return self._running.add(Exploration(self._stub.Explore(request, timeout=timeout)))
 
     def _start_session(self, request: pb.InteractRequest, *, timeout: float | None) -> Session:
         return self._running.add(Session._open(self._stub.Interact, request, timeout))

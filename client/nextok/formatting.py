@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from nextok.scores import ScoreTotal
+    from nextok.trees import ExploreSummary
+
+_ENDS = {"complete": ", complete", "nodes": ", cut off there", "seconds": ", cut off by time"}
 
 
 def percent(probability: float) -> str:
@@ -32,6 +35,13 @@ def quoted(text: str) -> str:
 def tokens(count: int) -> str:
     """Returns a number of tokens, as in 1 token, 2 tokens."""
     return "1 token" if count == 1 else f"{count} tokens"
+
+
+def tree_line(summary: ExploreSummary) -> str:
+    """Returns how a tree ended, as in 64 nodes, 21 expanded, leaves 39.80%, nodes."""
+    nodes = "1 node" if summary.nodes == 1 else f"{summary.nodes} nodes"
+    end = _ENDS.get(str(summary.end), "")
+    return f"{nodes}, {summary.expanded} expanded, leaves {percent(summary.leaf_mass)}{end}"
 
 
 def total_line(total: ScoreTotal) -> str:

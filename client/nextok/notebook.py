@@ -7,20 +7,25 @@ ones, so that they fit light and dark pages alike.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from nextok.formatting import percent, percent_of_logprob, quoted, tokens, total_line
+from nextok.formatting import percent, percent_of_logprob, quoted, tokens, total_line, tree_line
 
 if TYPE_CHECKING:
     from nextok.candidates import Candidate
     from nextok.lockstep import ContrastStep
     from nextok.scores import ScoreTotal
     from nextok.tokens import TextToken
+    from nextok.trees import ExploreNode, ExploreSummary
     from nextok.values import Distribution, Finish, ScoredToken, Step
 
 _FULL_SHADE_NATS = 8.0  # a token of this surprisal, or more, gets the strongest colour
+_MOST_NODES = 500  # of a tree
+_OPEN_DEPTH = 2  # deeper nodes show their children when asked
+_BRANCH = "margin-left:1.4em"
 _MOST_DIVERGENCE_NATS = math.log(2)  # of Jensen and Shannon's
 _BAR = "rgba(0,140,190,.3)"
 
@@ -159,6 +164,63 @@ def contrast_candidates(step: ContrastStep) -> str:
     head = f"{quoted(step.token)}  JS {step.js:.4f}  KL {step.kl:.4f}  {step.reverse_kl:.4f} nats"
     table = _table(("id", "token", "first", "other"), rows)
     return f"<div><code>{escape(head)}</code>{table}</div>"
+
+
+def tree(
+    prompt: Sequence[TextToken], nodes: Sequence[ExploreNode], summary: ExploreSummary | None
+) -> str:
+    """Shows a tree: nested lists, each token with a bar of its probability after its parent.
+
+    Of large ones the likeliest nodes.
+    """
+    children: defaultdict[int, list[ExploreNode]] = defaultdict(list)
+    for node in nodes[:_MOST_NODES]:
+        children[node.parent_id].append(node)
+    spans = "".join([_span(t.token, None, f"id {t.id}", "opacity:.7") for t in prompt])
+    left_out = len(nodes) - len(nodes[:_MOST_NODES])
+    end = tree_line(summary) if summary else f"{len(nodes)} nodes, not finished"
+    end += f"; the likeliest {_MOST_NODES} are shown" if left_out else ""
+    return (
+        f'<div style="white-space:pre-wrap">{spans}</div>{_branches(children, 0)}'
+        f'<div style="opacity:.6;font-size:smaller">{escape(end)}</div>'
+    )
+
+
+def _branches(children: Mapping[int, Sequence[ExploreNode]], parent_id: int) -> str:
+    items: list[str] = []
+    # Not by recursion: a tree may be as deep as the context is long.
+    waiting = [iter(children.get(parent_id, ()))]
+    while waiting:
+        node = next(waiting[-1], None)
+        if node is None:
+            waiting.pop()
+            items.append("</details></div>" if waiting else "")
+            continue
+        below = children.get(node.node_id)
+        if below is None:
+            items.append(f'<div style="{_BRANCH}">{_node(node)}</div>')
+        else:
+            opened = " open" if node.depth < _OPEN_DEPTH else ""
+            items.append(
+                f'<div style="{_BRANCH}"><details{opened}><summary>{_node(node)}</summary>'
+            )
+            waiting.append(iter(below))
+    return "".join(items)
+
+
+def _node(node: ExploreNode) -> str:
+    token = node.candidate
+    hover = (
+        f"id {token.id}  rank {token.rank}  {math.exp(node.cumulative_logprob):.2e} from the root"
+    )
+    bar = (
+        '<span style="display:inline-block;height:.7em;background:rgba(255,110,0,.55);'
+        f'width:{6 * math.exp(token.logprob):.2f}em"></span>'
+    )
+    return (
+        f'<span title="{escape(hover)}" style="font-family:monospace;white-space:pre">'
+        f"{escape(quoted(token.token))}</span> {percent_of_logprob(token.logprob)} {bar}"
+    )
 
 
 def _span(text: str, surprisal: float | None, hover: str, style: str = "") -> str:

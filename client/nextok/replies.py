@@ -17,6 +17,7 @@ from nextok.candidates import NO_CANDIDATES, Candidates
 from nextok.model import Capability, Certificate, Comparison, Limits, Model
 from nextok.scores import ScoreSummary, ScoreTotal
 from nextok.tokens import Detokenized, TextToken, TextTokens
+from nextok.trees import ExploreEnd, ExploreNode, ExploreSummary
 from nextok.v1 import text_generation_pb2 as pb
 from nextok.v1 import types_pb2 as types
 from nextok.values import (
@@ -35,6 +36,11 @@ _FINISH_REASONS = {
     types.FINISH_REASON_STOP: FinishReason.STOP,
     types.FINISH_REASON_LENGTH: FinishReason.LENGTH,
     types.FINISH_REASON_CONTEXT: FinishReason.CONTEXT,
+}
+_EXPLORE_ENDS = {
+    pb.EXPLORE_END_COMPLETE: ExploreEnd.COMPLETE,
+    pb.EXPLORE_END_NODES: ExploreEnd.NODES,
+    pb.EXPLORE_END_SECONDS: ExploreEnd.SECONDS,
 }
 _CAPABILITIES = {
     pb.CAPABILITY_SCORE: Capability.SCORE,
@@ -174,6 +180,30 @@ def score_summary(message: pb.ScoreSummary) -> ScoreSummary:
     """Reads the counts of a scoring."""
     usage, timings = _usage(message.usage), _timings(message.timings)
     return ScoreSummary(usage, timings, message.computed_tokens)
+
+
+def explore_node(message: pb.ExploreNode) -> ExploreNode:
+    """Reads one node of a tree."""
+    return ExploreNode(
+        message.node_id,
+        message.parent_id,
+        message.depth,
+        candidates([message.candidate])[0],
+        message.cumulative_logprob,
+    )
+
+
+def explore_summary(message: pb.ExploreSummary) -> ExploreSummary:
+    """Reads the counts of a tree."""
+    return ExploreSummary(
+        message.nodes,
+        message.expanded,
+        message.leaf_mass,
+        _usage(message.usage),
+        _timings(message.timings),
+        message.computed_tokens,
+        _EXPLORE_ENDS.get(message.end, ExploreEnd.UNSPECIFIED),
+    )
 
 
 def _usage(message: types.Usage) -> Usage:

@@ -28,6 +28,8 @@ WIRE = {
     nextok.GenerateSummary: pb.GenerateSummary,
     nextok.ScoreTotal: pb.ScoreTotal,
     nextok.ScoreSummary: pb.ScoreSummary,
+    nextok.ExploreNode: pb.ExploreNode,
+    nextok.ExploreSummary: pb.ExploreSummary,
     nextok.Model: pb.GetModelResponse,
     nextok.Limits: pb.Limits,
     nextok.Certificate: pb.Certificate,
@@ -60,6 +62,7 @@ def test_a_value_has_its_messages_fields_in_their_order(value):
         (pb.ScoreTotal, replies.score_total),
         (pb.ScoreSummary, replies.score_summary),
         (pb.PromptInfo, replies.prompt_info),
+        (pb.ExploreNode, replies.explore_node),
     ],
 )
 def test_every_field_is_read_into_its_own_attribute(message_class, read):

@@ -130,22 +130,31 @@ def rules(model: pb.GetModelResponse) -> dict[str, Rule]:
         "LogprobOptions.full_vocabulary": _ANYTHING,
         "GenerateRequest.prompt_logprobs": _ANYTHING,
         "GenerateRequest.resume_token_ids": _ids(vocabulary, context),
-        "GenerateRequest.n": Rule([1], [[0]]),
+        "GenerateRequest.n": Rule([1], [[0], [limits.max_choices + 1], [UINT32]]),
         "GenerateRequest.bypass_prefix_reuse": _ANYTHING,
         "GenerateRequest.drafts": _ANYTHING,
         "GenerateRequest.priority": _ANYTHING,
         "ScoreRequest.bypass_prefix_reuse": _ANYTHING,
         "ScoreRequest.priority": _ANYTHING,
+        "ExploreRequest.prompt": Rule([], [[]]),
+        "ExploreRequest.max_depth": Rule([1, 3], [[0], [context + 1], [UINT32]]),
+        "ExploreRequest.max_width": _count(1, limits.max_top_logprobs, [1, 5]),
+        "ExploreRequest.min_probability": _number(0, 1),
+        "ExploreRequest.max_nodes": _count(1, limits.max_explore_nodes, [1, 5]),
+        "ExploreRequest.max_seconds": _number(0, limits.max_explore_seconds, over=True),
+        "ExploreRequest.bypass_prefix_reuse": _ANYTHING,
+        "ExploreRequest.priority": _ANYTHING,
     }
 
 
 # Parts of the contract that a server may lack.
-NOT_LISTED = ("GenerateRequest.constraint", "ExploreRequest", "InteractRequest")
+NOT_LISTED = ("GenerateRequest.constraint", "InteractRequest")
 RPCS: dict[str, type[Message]] = {
     "Tokenize": pb.TokenizeRequest,
     "Detokenize": pb.DetokenizeRequest,
     "Generate": pb.GenerateRequest,
     "Score": pb.ScoreRequest,
+    "Explore": pb.ExploreRequest,
 }
 
 

@@ -181,6 +181,42 @@ def scoring(*texts: Iterable[str], continuations: bool = False) -> list[pb.Score
     return [*messages, pb.ScoreResponse(summary=summary)]
 
 
+def exploration() -> list[pb.ExploreResponse]:
+    """Returns a whole tree: "a" and "b" after the prompt, " c" and half a character after "a"."""
+    half = candidate(5, "\ufffd", 0.25, 2)
+    half.bytes = b"\xf0\x9f"
+    found = [
+        (0, 1, candidate(3, "a", 0.5, 1), 0.5),
+        (0, 1, candidate(4, "b", 0.25, 2), 0.25),
+        (1, 2, candidate(6, " c", 0.25, 1), 0.125),
+        (1, 2, half, 0.0625),
+    ]
+    nodes = [
+        pb.ExploreNode(
+            node_id=number,
+            parent_id=parent,
+            depth=depth,
+            candidate=token,
+            cumulative_logprob=math.log(prob),
+        )
+        for number, (parent, depth, token, prob) in enumerate(found, 1)
+    ]
+    summary = pb.ExploreSummary(
+        nodes=4,
+        expanded=3,
+        leaf_mass=0.4375,
+        usage=types.Usage(prompt_tokens=5, completion_tokens=4),
+        computed_tokens=7,
+        end=pb.EXPLORE_END_NODES,
+    )
+    return [
+        pb.ExploreResponse(prompt=first().prompt),
+        pb.ExploreResponse(nodes=nodes[:1]),
+        pb.ExploreResponse(nodes=nodes[1:]),
+        pb.ExploreResponse(summary=summary),
+    ]
+
+
 def model() -> pb.GetModelResponse:
     """Returns a model in which no two numbers are equal."""
     return pb.GetModelResponse(
@@ -297,6 +333,9 @@ class FakeService(TextGenerationServiceServicer):
         finished.set()
 
     def Score(self, request, context):  # noqa: N802 - named by the contract
+        return self.Generate(request, context)
+
+    def Explore(self, request, context):  # noqa: N802 - named by the contract
         return self.Generate(request, context)
 
     def _begin(self, request: object, context: grpc.ServicerContext) -> None:

@@ -40,6 +40,7 @@ METHODS = list(pb.DESCRIPTOR.services_by_name["TextGenerationService"].methods)
 # Put behind a request, so that little is computed where it is a good one.
 SHORT = {
     "Generate": pb.GenerateRequest(stop_conditions={"max_tokens": 4}).SerializeToString(),
+    "Explore": pb.ExploreRequest(max_nodes=4).SerializeToString(),
 }
 FAULTS = (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL)
 

@@ -19,6 +19,7 @@ from nextok.cli.contrast import contrast
 from nextok.cli.demo import demo
 from nextok.cli.doctor import doctor
 from nextok.cli.ending import EPILOG, ExitCode, ends_well
+from nextok.cli.explore import explore
 from nextok.cli.score import score
 from nextok.cli.step import step
 from nextok.cli.web import web
@@ -262,6 +263,7 @@ def health(
 
 
 app.command()(ends_well(connecting.connects(score)))
+app.command()(ends_well(connecting.connects(explore)))
 app.command()(ends_well(connecting.connects(contrast)))
 app.command()(ends_well(connecting.connects(step)))
 app.command()(ends_well(connecting.connects(bench)))

@@ -285,6 +285,23 @@ Drafts: TypeAlias = Annotated[
         "is set.",
     ),
 ]
+Depth: TypeAlias = Annotated[
+    int | None,
+    typer.Option(parser=_uint32, metavar="N", help="Tokens from the text to the deepest node."),
+]
+Width: TypeAlias = Annotated[
+    int | None, typer.Option(parser=_uint32, metavar="N", help="Most children of a node.")
+]
+MinProbability: TypeAlias = Annotated[
+    float | None,
+    typer.Option(help="Leaves out nodes that are less likely, as measured from the text."),
+]
+MaxNodes: TypeAlias = Annotated[
+    int | None, typer.Option(parser=_uint32, metavar="N", help="Most nodes in all.")
+]
+MaxSeconds: TypeAlias = Annotated[
+    float | None, typer.Option(help="Ends the tree after this time with what there is.")
+]
 Stride: TypeAlias = Annotated[
     int | None,
     typer.Option(
