@@ -13,8 +13,11 @@ RELEASED := released-0.1.0.binpb
 # The example for Node is tested where there is npm.
 NODE := $(if $(shell command -v npm),examples/node/node_modules)
 
-.PHONY: install generate demo web test soak test-lm-eval ray test-ray docs lint bench bench-quick bench-plots pictures docs-configuration audit sbom constraints clean
-.PHONY: install generate demo web test test-lm-eval test-packages ray test-ray docs lint bench bench-quick bench-plots pictures docs-configuration constraints clean
+.PHONY: install generate demo web
+.PHONY: test test-lm-eval test-packages test-ray test-versions soak lint
+.PHONY: ray docs docs-configuration pictures
+.PHONY: bench bench-quick bench-plots
+.PHONY: audit sbom constraints clean
 
 install: $(READY) ## The virtual environment, with everything pinned.
 
