@@ -108,6 +108,7 @@ class Branches:
             start.sampling,
             StopParams(max_tokens=0),
             outputs,
+            grammar=start.grammar,
             family=family,
             open=True,
         )

@@ -27,6 +27,7 @@ from nextok_server.branches import Branch, Branches
 from nextok_server.errors import InvalidRequest, ServerError
 from nextok_server.interact_requests import (
     Action,
+    Constrain,
     Drop,
     Force,
     Sample,
@@ -98,6 +99,7 @@ class InteractService:
         runner: Runs the branches.
         limits: Of requests.
         encode: Text to token ids.
+        constrain: Compiles forms.
         patience: How long things may take.
         begin: Makes what turns a call's events into answers.
     """
@@ -108,12 +110,14 @@ class InteractService:
         runner: Runner,
         limits: Limits,
         encode: Encode,
+        constrain: Constrain,
         patience: Patience,
         begin: Callable[[Start], Interaction],
     ) -> None:
         self._runner = runner
         self._limits = limits
         self._encode = encode
+        self._constrain = constrain
         self._patience = patience
         self._begin = begin
 
@@ -124,7 +128,7 @@ class InteractService:
         first = await actions.next()
         if first is None:
             raise InvalidRequest("start", "is missing: the first message of a call has to begin it")
-        start = await read_start(first, self._limits, self._encode)
+        start = await read_start(first, self._limits, self._encode, self._constrain)
         admission = self._runner.admit()
         # Besides `finally` below: a handler that is torn down may not get to it in time.
         context.add_done_callback(lambda _: self._runner.leave(admission))  # type: ignore[arg-type]

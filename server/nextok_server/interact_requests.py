@@ -6,13 +6,15 @@ branches, the engine, gRPC.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from nextok.v1 import text_generation_pb2 as pb
 from nextok.v1 import types_pb2 as types
-from nextok_server.errors import InvalidRequest, NotOffered
+from nextok_server.constraint_requests import read_constraint
+from nextok_server.errors import InvalidRequest
+from nextok_server.matching import Form, Grammar
 from nextok_server.requests import (
     Limits,
     check_prompt_length,
@@ -25,6 +27,9 @@ from nextok_server.sampling import SamplingParams
 from nextok_server.score_requests import Encode
 from nextok_server.sequence import Outputs
 
+# Compiles a form.
+Constrain = Callable[[Form], Awaitable[Grammar]]
+
 
 @dataclass(frozen=True, slots=True)
 class Start:
@@ -33,6 +38,7 @@ class Start:
     prompt: tuple[int, ...]
     sampling: SamplingParams
     outputs: Outputs
+    grammar: Grammar | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,25 +103,29 @@ class Stop:
 Action = Force | Sample | Rewind | Fork | Switch | Drop | Stop
 
 
-async def read_start(message: pb.InteractRequest, limits: Limits, encode: Encode) -> Start:
+async def read_start(
+    message: pb.InteractRequest, limits: Limits, encode: Encode, constrain: Constrain
+) -> Start:
     """Validates what begins a call.
 
     Raises:
         InvalidRequest: Names the field, the value and the range.
+        NotOffered: There is a constraint, and this server has none.
     """
     if message.WhichOneof("action") != "start":
         raise InvalidRequest("start", "is missing: the first message of a call has to begin it")
     if message.branch_id:
         raise InvalidRequest("branch_id", f"is {message.branch_id}, a call begins with branch 0")
     start = message.start
-    if start.HasField("constraint"):
-        raise NotOffered("constraint: this server has no constrained generation")
     with _within("start"):
         sampling = read_sampling(start.sampling, limits)
         outputs = read_outputs(start.logprobs, prompt=False, limits=limits)
         ids, field = await _read_tokens(start.prompt, "prompt", limits, encode)
         check_prompt_length(len(ids), field, limits)
-    return Start(ids, sampling, outputs)
+        grammar = None
+        if start.HasField("constraint"):
+            grammar = await constrain(read_constraint(start.constraint, "constraint", limits))
+    return Start(ids, sampling, outputs, grammar)
 
 
 async def read_action(message: pb.InteractRequest, limits: Limits, encode: Encode) -> Action:

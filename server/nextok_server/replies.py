@@ -115,6 +115,8 @@ class Replies:
         message.top_mass = distribution.top_mass
         message.tail_mass = distribution.tail_mass
         message.margin = distribution.margin
+        if distribution.allowed_mass is not None:
+            message.allowed_mass = distribution.allowed_mass
         self._list(message, distribution)
 
     def _list(

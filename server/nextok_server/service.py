@@ -87,6 +87,7 @@ class Service:
             runner=runner,
             limits=limits,
             encode=self._encode,
+            constrain=lambda form: constraints.compile(form, eos_token_ids),
             patience=Patience(branch_idle_seconds, action_timeout, write_timeout),
             begin=self._begin_interaction,
         )

@@ -131,12 +131,12 @@ async def test_a_call_without_a_request_is_named_as_such(fp32_server):
     assert violation(raised.value)[0] == "start"
 
 
-async def test_a_constraint_is_not_offered(fp32_server):
+async def test_a_constraint_that_is_no_form_is_named(fp32_server):
     request = start_request(PROMPT)
-    request.start.constraint.regex = "a"
+    request.start.constraint.regex = "("
     call = Session(fp32_server.stub.Interact())
     await call.send(request)
-    assert (await refusal(call)).code() is grpc.StatusCode.UNIMPLEMENTED
+    assert violation(await refusal(call))[0] == "start.constraint.regex"
 
 
 async def test_text_that_is_not_utf8_is_named(fp32_server):

@@ -16,6 +16,8 @@ def start_request(prompt: str | Iterable[int], **fields: Any) -> pb.InteractRequ
     """What a call begins with; fields are those of SamplingParams and LogprobOptions."""
     whole = generate_request(prompt, **fields)
     start = pb.StartAction(prompt=whole.prompt, sampling=whole.sampling, logprobs=whole.logprobs)
+    if whole.HasField("constraint"):
+        start.constraint.CopyFrom(whole.constraint)
     return pb.InteractRequest(start=start)
 
 
