@@ -20,7 +20,7 @@ from nextok_server.room import Room
 from nextok_server.runner import Runner
 from nextok_server.tokenizer import Tokenizer
 
-_LEAK_BYTES = 64 << 10
+_LEAK_BYTES = 256 << 10
 
 
 def flipped_bit() -> None:
@@ -46,7 +46,7 @@ def leak() -> None:
     real, kept = Runner.cancel, []
 
     def cancel(self, stream):
-        kept.append(bytearray(_LEAK_BYTES))
+        kept.append(b"x" * _LEAK_BYTES)
         real(self, stream)
 
     Runner.cancel = cancel

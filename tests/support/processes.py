@@ -22,8 +22,25 @@ async def free_slots(stub: Any, slots: int, waiting: int = 0) -> int:
     """How many slots are free, of those that there should be; the server does nothing else.
 
     As many streams start as there are places, and all have to be let in. A stream without a slot
-    gets its first step only after another one's last.
+    gets its first step only after another one's last. A busy machine may be too slow to start
+    them all in that time, so the best of some tries counts: no try finds a slot that is lost.
     """
+    async with asyncio.timeout(300):
+        found = 0
+        for _ in range(20):
+            try:
+                found = max(found, await _started_before_one_ended(stub, slots + waiting))
+            except grpc.aio.AioRpcError as error:
+                # The server has not heard yet of the last stream that was given up before.
+                if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+                    raise
+                await asyncio.sleep(0.1)
+            if found >= slots:
+                break
+    return min(found, slots)
+
+
+async def _started_before_one_ended(stub: Any, streams: int) -> int:
     events: list[str] = []
 
     async def read(number: int) -> None:
@@ -34,16 +51,6 @@ async def free_slots(stub: Any, slots: int, waiting: int = 0) -> int:
             if message.HasField("finish"):
                 events.append("last")
 
-    async with asyncio.timeout(120):
-        while True:
-            try:
-                await asyncio.gather(*(read(number) for number in range(slots + waiting)))
-                break
-            except grpc.aio.AioRpcError as error:
-                # The server has not heard yet of the last stream that was given up before.
-                if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
-                    raise
-                await asyncio.sleep(0.1)
-                events.clear()
-    assert len(events) == 2 * (slots + waiting)
+    await asyncio.gather(*(read(number) for number in range(streams)))
+    assert len(events) == 2 * streams
     return events.index("last")
