@@ -6,7 +6,7 @@ Knows the formulas, in nats:
 - Jensen-Shannon, JS(p, q) = (KL(p, m) + KL(q, m)) / 2 with m = (p + q) / 2; at most ln 2.
   (J. Lin, "Divergence measures based on the Shannon entropy", 1991.)
 
-Knows nothing of calls. A pass over a vocabulary of 50,257 takes some 15 ms.
+Knows nothing of calls. A pass over a vocabulary of 50,257 takes some 20 ms.
 """
 
 from __future__ import annotations
