@@ -10,6 +10,7 @@ from support.serving import Running
 from support.web import program, running_web, web_program
 
 from nextok.v1 import text_generation_pb2_grpc as pb_grpc
+from nextok_server.tokenizer import Tokenizer
 
 
 @asynccontextmanager
@@ -36,10 +37,11 @@ def site(target):
 
 
 @pytest.fixture
-async def server(target):
+async def server(target, artifacts):
     """The same server, to be asked without the page."""
+    tokenizer = Tokenizer.from_file(artifacts["fp32"] / "tokenizer.json")
     async with grpc.aio.insecure_channel(target) as channel:
-        yield Running(None, channel, pb_grpc.TextGenerationServiceStub(channel))
+        yield Running(None, channel, pb_grpc.TextGenerationServiceStub(channel), tokenizer)
 
 
 @pytest.fixture
