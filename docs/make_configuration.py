@@ -25,8 +25,10 @@ This page is made from the settings themselves, by `make docs-configuration`.
 
 ## Synopsis
 
-    nextok-server ARTIFACT [--NAME VALUE]... [--config FILE] [--check | --show-config]
-    nextok-server token NAME [--scope SCOPE]... [--days N]
+```text
+nextok-server ARTIFACT [--NAME VALUE]... [--config FILE] [--check | --show-config]
+nextok-server token NAME [--scope SCOPE]... [--days N]
+```
 
 ## Where a value comes from
 

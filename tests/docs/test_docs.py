@@ -18,6 +18,7 @@ PAGES = sorted(
         ROOT / "README.md",
         ROOT / "bench/README.md",
         *(ROOT / "docs").rglob("*.md"),
+        ROOT / "examples/README.md",
         *(ROOT / "examples").glob("*/README.md"),
     ]
 )
@@ -34,8 +35,7 @@ def server(artifacts):
     """The address of a server, and the folder of its artifact."""
     process, target = start(str(artifacts["fp32"]))
     yield target, artifacts["fp32"]
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 0
+    stop(process)
 
 
 def start(arguments):
@@ -50,6 +50,12 @@ def start(arguments):
     line = process.stdout.readline()
     assert line.startswith("nextok: listening on "), line
     return process, line.split()[-1]
+
+
+def stop(process):
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
 
 
 def environment(**more):
@@ -77,8 +83,7 @@ def test_every_block_for_the_shell_runs(block, server, tmp_path):
     for command in block.text.replace("\\\n", " ").splitlines():
         if command.startswith("nextok-server ") and "--listen" in command:
             process, _ = start(LISTEN.sub("", command).removeprefix("nextok-server "))
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(60) == 0
+            stop(process)
             continue
         result = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", command.replace("localhost:50051", target)],
