@@ -75,7 +75,7 @@ ray: $(RAY)/nextok-ray build/demo ## Two replicas of the bundled model behind Ra
 	$(RAY)/nextok-ray build/demo --replicas 2 --insecure
 
 test-ray: $(RAY)/nextok-ray ## Replicas behind Ray Serve's proxy, in an environment of its own.
-	$(RAY)/python -m pytest tests/ray
+	$(RAY)/python -m pytest tests/ray_serve
 
 docs: $(READY) ## The documentation's site, in build/site.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build

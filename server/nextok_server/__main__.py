@@ -50,6 +50,8 @@ def main() -> None:
     except (ArtifactError, OSError) as error:
         print(f"nextok-server: {error}", file=sys.stderr)
         sys.exit(1)
+    finally:
+        logs.give_up_unwritten()
 
 
 async def _serve(settings: config.Config) -> None:

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import sys
+from pathlib import Path
 from typing import Any, Literal, TextIO, cast
 
 import structlog
@@ -29,6 +32,14 @@ class _Unfailing:
     def flush(self) -> None:
         with contextlib.suppress(OSError):
             self._stream.flush()
+
+
+def give_up_unwritten() -> None:
+    """Leaves lines that standard error never took, as on a full disk: Python would fail to exit."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - stays open
 
 
 def set_up(level: Level, form: Format, stream: TextIO) -> None:

@@ -18,7 +18,7 @@ def resident(pid: int) -> int:
     raise AssertionError(f"process {pid} has no memory")
 
 
-async def free_slots(stub: Any, slots: int, waiting: int = 0) -> int:
+async def free_slots(stub: Any, slots: int, waiting: int = 0, *, tries: int = 20) -> int:
     """How many slots are free, of those that there should be; the server does nothing else.
 
     As many streams start as there are places, and all have to be let in. A stream without a slot
@@ -27,7 +27,7 @@ async def free_slots(stub: Any, slots: int, waiting: int = 0) -> int:
     """
     async with asyncio.timeout(300):
         found = 0
-        for _ in range(20):
+        for _ in range(tries):
             try:
                 found = max(found, await _started_before_one_ended(stub, slots + waiting))
             except grpc.aio.AioRpcError as error:

@@ -263,7 +263,8 @@ async def ask_badly(chaos: Chaos, request: pb.GenerateRequest, received: Receive
 BEHAVIOURS: dict[str, tuple[Behaviour, tuple[Code, ...]]] = {
     "read": (read_whole, ()),
     "cancel": (cancel, ()),
-    "deadline": (deadline, (Code.DEADLINE_EXCEEDED,)),
+    # Refused at once where the queue alone takes longer.
+    "deadline": (deadline, (Code.DEADLINE_EXCEEDED, Code.RESOURCE_EXHAUSTED)),
     "stall": (stall, ()),
     "die": (die, (Code.UNAVAILABLE,)),
     "bad": (ask_badly, (Code.INVALID_ARGUMENT,)),

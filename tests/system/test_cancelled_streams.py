@@ -47,21 +47,24 @@ async def give_up(stub: Any, streams: int, dice: random.Random) -> None:
     await asyncio.gather(*(one_after_another() for _ in range(AT_ONCE)))
 
 
-async def leave_behind(process: Any, address: str, streams: int, warm_up: int) -> Left:
+async def leave_behind(
+    process: Any, address: str, streams: int, warm_up: int, *, tries: int = 20
+) -> Left:
     dice = random.Random(SEED)
     async with grpc.aio.insecure_channel(address) as channel:
         stub = pb_grpc.TextGenerationServiceStub(channel)
         await give_up(stub, warm_up, dice)
-        await free_slots(stub, SLOTS, QUEUE)
+        await free_slots(stub, SLOTS, QUEUE, tries=tries)
         before = resident(process.pid)
         await give_up(stub, streams, dice)
-        free = await free_slots(stub, SLOTS, QUEUE)
+        free = await free_slots(stub, SLOTS, QUEUE, tries=tries)
         return Left(resident(process.pid) - before, SLOTS - free)
 
 
 @pytest.fixture
 def flags():
-    return ("--slots", str(SLOTS), "--max-queue", str(QUEUE))
+    # Each step told at once: which of two streams was first is seen by their messages.
+    return ("--slots", str(SLOTS), "--max-queue", str(QUEUE), "--message-interval", "0")
 
 
 async def test_cancelled_streams_leave_no_memory_and_all_slots(start, small, figures, flags):
@@ -85,6 +88,6 @@ async def test_the_check_finds_memory_that_is_kept(start, small, flags):
     assert (await leave_behind(process, address, 200, 50)).growth > MOST_GROWTH
 
 
-async def test_the_check_finds_a_slot_that_is_lost(start, small, flags):
+async def test_the_check_finds_slots_that_are_lost(start, small, flags):
     process, address = start(*flags, artifact=small["fp32"], fault="lost_slot")
-    assert (await leave_behind(process, address, 100, 0)).lost_slots == 1
+    assert (await leave_behind(process, address, 100, 0, tries=2)).lost_slots > 0

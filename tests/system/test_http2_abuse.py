@@ -223,7 +223,8 @@ async def test_abuse_neither_ends_the_server_nor_disturbs_a_stream(server, figur
 
 
 async def test_the_check_finds_a_stream_that_was_disturbed(start, small):
-    _, address = start("--slots", str(SLOTS), artifact=small["fp32"], fault="flipped_bit")
+    flags = ("--slots", str(SLOTS), "--message-interval", "0")
+    _, address = start(*flags, artifact=small["fp32"], fault="flipped_bit")
 
     async def nothing(_client: H2Client) -> None:
         """One message in a hundred is wrong by itself."""
