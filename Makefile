@@ -14,7 +14,7 @@ RELEASED := released-0.1.0.binpb
 NODE := $(if $(shell command -v npm),examples/node/node_modules)
 
 .PHONY: install generate demo web
-.PHONY: test test-lm-eval test-packages test-ray test-versions soak lint
+.PHONY: test test-lm-eval test-packages test-ray soak lint
 .PHONY: ray docs docs-configuration pictures
 .PHONY: bench bench-quick bench-plots
 .PHONY: audit sbom constraints clean
