@@ -17,10 +17,17 @@ def start(
     *,
     sampling: types.SamplingParams,
     logprobs: types.LogprobOptions,
+    constraint: types.Constraint | None = None,
 ) -> pb.InteractRequest:
     """Begins; branch 0 is there from then on."""
-    action = pb.StartAction(prompt=prompt_message(prompt), sampling=sampling, logprobs=logprobs)
-    return pb.InteractRequest(start=action)
+    return pb.InteractRequest(
+        start=pb.StartAction(
+            prompt=prompt_message(prompt),
+            sampling=sampling,
+            logprobs=logprobs,
+            constraint=constraint,
+        )
+    )
 
 
 def pick(branch_id: int, token_id: int) -> pb.InteractRequest:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from nextok import actions
-from nextok.requests import logprob_options, sampling_params
+from nextok.requests import constraint, logprob_options, sampling_params
 from nextok.v1 import text_generation_pb2 as pb
 
 S = TypeVar("S")  # the session that the client returns, sync or asyncio
@@ -40,6 +40,10 @@ class InteractCalls(ABC, Generic[S]):
         top_logprobs: int | None = 10,
         logprob_token_ids: Sequence[int] = (),
         full_vocabulary: bool = False,
+        json_schema: str | bool | Mapping[str, Any] | None = None,
+        regex: str | None = None,
+        grammar: str | None = None,
+        choices: Sequence[str] | None = None,
         timeout: float | None = None,
     ) -> S:
         """Continues a prompt as the caller says, token by token, on as many branches as needed.
@@ -70,6 +74,11 @@ class InteractCalls(ABC, Generic[S]):
             top_logprobs: How many of the most likely tokens each distribution lists.
             logprob_token_ids: Tokens that each distribution reports, whatever their rank.
             full_vocabulary: Whether each distribution has the log probability of every token.
+            json_schema: As in `generate`, like the next three: every branch keeps to the form, and
+                a given token that it does not allow is refused, which ends the session.
+            regex: See there.
+            grammar: See there.
+            choices: See there.
             timeout: Seconds that the whole session may take. Default: no limit.
 
         Returns:
@@ -78,7 +87,7 @@ class InteractCalls(ABC, Generic[S]):
         Raises:
             TypeError: An argument is of a type that no request can hold.
             ValueError: An argument does not fit a request: an id that is no uint32, a text
-                with a lone surrogate.
+                with a lone surrogate, two constraints.
         """
         request = actions.start(
             prompt,
@@ -97,6 +106,9 @@ class InteractCalls(ABC, Generic[S]):
                 top_logprobs=top_logprobs,
                 logprob_token_ids=logprob_token_ids,
                 full_vocabulary=full_vocabulary,
+            ),
+            constraint=constraint(
+                json_schema=json_schema, regex=regex, grammar=grammar, choices=choices
             ),
         )
         return self._start_session(request, timeout=timeout)

@@ -12,11 +12,13 @@ then put into a mask exactly where the form may end, however many the model has.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Many
+from functools import lru_cache
 
 import llguidance
 import numpy as np
+from numpy.typing import NDArray
 
 from nextok_server.errors import InvalidRequest
 from nextok_server.masks import Mask
@@ -28,6 +30,16 @@ _WORD_BITS = 32
 _NO_TEXT = "NoExtensionBias"
 # An eighth of llguidance's own: a state takes up to 2 kB, so these some 60 MB.
 _MAX_LEXER_STATES = 31_250
+# Forms come to the same few masks again and again, and a string to one at most of its places.
+# Each takes some 250 kB.
+_MASKS_KEPT = 64
+# Where a form leaves no choice, llguidance asks for the tokens of the text that has to come: names
+# of properties and the like, which come again too.
+_TEXTS_KEPT = 1024
+_LONGEST_TEXT_KEPT = 256
+
+# Makes a mask of llguidance's bits, of whether the form may end there, and of the end tokens.
+_Unpack = Callable[[bytes, bool, tuple[int, ...]], Mask]
 
 
 class _Wrapped:
@@ -41,8 +53,12 @@ class _Wrapped:
         special = [token_id for token_id in tokenizer.special_token_ids if token_id < size]
         self.special_token_ids = [*special, size]
         self._tokenizer = tokenizer
+        self._recall = lru_cache(_TEXTS_KEPT)(self._encode)
 
     def __call__(self, text: bytes | str) -> list[int]:
+        return (self._recall if len(text) <= _LONGEST_TEXT_KEPT else self._encode)(text)
+
+    def _encode(self, text: bytes | str) -> list[int]:
         return self._tokenizer.encode(text if isinstance(text, str) else text.decode())
 
 
@@ -58,6 +74,7 @@ class Vocabulary:
         self.size = size
         wrapped = llguidance.TokenizerWrapper(_Wrapped(tokenizer, size))
         self._tokenizer = llguidance.LLTokenizer(wrapped, n_vocab=size + 1, eos_token=size)
+        self._unpack: _Unpack = lru_cache(_MASKS_KEPT)(self._make_mask)
 
     def compile(self, form: Form, end_ids: Iterable[int]) -> CompiledGrammar:
         """Compiles a form.
@@ -77,7 +94,16 @@ class Vocabulary:
         matcher = llguidance.LLMatcher(self._tokenizer, grammar, log_level=0, limits=limits)
         if matcher.is_error():
             raise InvalidRequest(_field(form), _message(matcher))
-        return CompiledGrammar(form, TokenMatcher(form, matcher, self.size, tuple(end_ids)))
+        bits = np.zeros(-(-(self.size + 1) // _WORD_BITS), np.int32)
+        first = TokenMatcher(form, matcher, bits, tuple(end_ids), self._unpack)
+        return CompiledGrammar(form, first)
+
+    def _make_mask(self, bits: bytes, may_end: bool, end_ids: tuple[int, ...]) -> Mask:
+        """See _Unpack."""
+        words = np.frombuffer(bits, np.uint8)
+        allowed = np.unpackbits(words, count=self.size, bitorder="little").view(np.bool_)
+        allowed[list(end_ids)] = may_end
+        return Mask.of(allowed)
 
 
 class CompiledGrammar:
@@ -100,24 +126,36 @@ class CompiledGrammar:
 
 
 class TokenMatcher:
-    """See matching.Matcher. For one thread at a time."""
+    """See matching.Matcher. For one thread at a time.
+
+    Args:
+        form: For its errors.
+        matcher: llguidance's.
+        bits: int32, as many as its masks have, to write one to.
+        end_ids: The model's end tokens.
+        unpack: Makes masks of them.
+    """
 
     def __init__(
-        self, form: Form, matcher: llguidance.LLMatcher, size: int, end_ids: tuple[int, ...]
+        self,
+        form: Form,
+        matcher: llguidance.LLMatcher,
+        bits: NDArray[np.int32],
+        end_ids: tuple[int, ...],
+        unpack: _Unpack,
     ) -> None:
         self.complete = False
         self._form = form
         self._matcher = matcher
-        self._size = size
-        self._end_ids = list(end_ids)
+        self._bits = bits
+        self._address = bits.ctypes.data
+        self._end_ids = end_ids
+        self._unpack = unpack
         self._taken = 0
         # How many of those, the last ones, are end tokens: llguidance is not told of them.
         self._ends = 0
-        self._bits = np.zeros(-(-(size + 1) // _WORD_BITS), np.int32)
-        self._address = self._bits.ctypes.data
-        # The mask at this place once it was asked for, and the last one with what it came from.
+        # At this place, once it was asked for.
         self._mask: Mask | None = None
-        self._last: tuple[bytes, bool, Mask] | None = None
 
     def mask(self) -> Mask:
         """See matching.Matcher."""
@@ -145,9 +183,10 @@ class TokenMatcher:
 
     def copy(self) -> TokenMatcher:
         """See matching.Matcher."""
-        other = TokenMatcher(self._form, self._matcher.deep_copy(), self._size, ())
+        matcher, bits = self._matcher.deep_copy(), np.empty_like(self._bits)
+        other = TokenMatcher(self._form, matcher, bits, self._end_ids, self._unpack)
         other.complete, other._taken, other._ends = self.complete, self._taken, self._ends
-        other._end_ids, other._mask, other._last = self._end_ids, self._mask, self._last
+        other._mask = self._mask
         return other
 
     def rewind(self, count: int) -> None:
@@ -175,17 +214,10 @@ class TokenMatcher:
         self._matcher.unsafe_compute_mask_ptr(self._address, self._bits.nbytes)
         if self._matcher.is_error():
             self._refuse(_message(self._matcher))
-        data, may_end = self._bits.tobytes(), self._matcher.is_accepting()
-        if self._last is not None and self._last[0] == data and self._last[1] == may_end:
-            return self._last[2]
-        bits = np.unpackbits(self._bits.view(np.uint8), count=self._size, bitorder="little")
-        allowed = bits.view(np.bool_)
-        if self._end_ids:
-            allowed[self._end_ids] = may_end
-        mask = Mask.of(allowed)
+        may_end = self._matcher.is_accepting()
+        mask = self._unpack(self._bits.tobytes(), may_end, self._end_ids)
         if mask.is_empty and not may_end:
             self._refuse("no token of the vocabulary can come next")
-        self._last = data, may_end, mask
         return mask
 
     def _refuse(self, problem: str) -> None:

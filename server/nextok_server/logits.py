@@ -132,10 +132,14 @@ class Logits:
 
     def whole(self) -> DoubleArray:
         """Shifted logits of the pool, (P,); -inf where not allowed."""
-        if self.mask is not None:
-            return self.at(self.mask.ids)
-        values = self.row.logprobs.astype(np.float64)
-        values[self.changed_ids] = self.changed
+        if self.mask is None:
+            values = self.row.logprobs.astype(np.float64)
+            values[self.changed_ids] = self.changed
+            return values
+        values = self.row.logprobs[self.mask.ids].astype(np.float64)
+        if len(self.changed_ids):
+            places, found = _find(self.changed_ids, self.mask.ids)
+            values[places[found]] = self.changed[found]
         return values
 
     def places(self, ids: IntArray) -> IntArray:
@@ -231,7 +235,8 @@ def adjust(
     if not penalties and not params.logit_bias and banned is None:
         if removed is None:
             return Logits(row, _NO_IDS, _NO_VALUES, pool)
-        return Logits(row, removed, np.full(len(removed), -np.inf), None)
+        # A view of one number: thousands may be removed, and at each token.
+        return Logits(row, removed, np.broadcast_to(-np.inf, len(removed)), None)
     biased = np.array([token for token, _ in params.logit_bias], np.int64)
     touched = [biased, *(ids for ids in (banned, removed) if ids is not None)]
     if penalties:
