@@ -1,4 +1,4 @@
-"""Random scripts of actions over eight branches: each ends as a fresh run of its tokens.
+"""Random scripts of 200 actions over eight branches: each ends as a fresh run of its tokens.
 
 A few scripts by default. NEXTOK_INTERACT_SCRIPTS says how many for each artifact; they are then
 random ones rather than the same each time. NEXTOK_INTERACT_ARTIFACTS names other artifacts, with
@@ -12,6 +12,7 @@ import queue
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 
 import grpc
 import pytest
@@ -20,7 +21,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
-    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -34,23 +34,31 @@ from nextok_server.digest import completion_digest
 from nextok_server.sampling import SamplingParams
 from nextok_server.sequence import Request, StopParams
 
-# Of a script: more than 200 actions, and some readings of answers between them.
-STEPS = 230
+# Of a script: that many actions at least, with some readings of answers between them.
+ACTIONS = 200
+STEPS = 240
 BRANCHES = 8
 SCRIPTS = int(os.environ.get("NEXTOK_INTERACT_SCRIPTS", "8"))
 ARTIFACTS = os.environ.get("NEXTOK_INTERACT_ARTIFACTS", "")
 SHOWN = {"top_logprobs": 4}
-PROMPTS = st.integers(1, 40).map(lambda length: [31 * length + 7 * n for n in range(length)])
-TOKENS = st.integers(0, 50256)
-SAMPLING = st.fixed_dictionaries(
-    {"seed": st.integers(0, 9)},
-    optional={
-        "temperature": st.sampled_from([0.0, 0.5, 1.0]),
-        "top_k": st.sampled_from([0, 5]),
-        "repetition_penalty": st.sampled_from([1.0, 1.25]),
-        "presence_penalty": st.sampled_from([0.0, 0.5]),
-    },
+TOKENS = 50257
+# What is done, as often as it is listed: there are to be many branches.
+KINDS = (
+    *("pick", "force", "sample", "sample", "sample_otherwise", "rewind"),
+    *("fork", "fork", "switch", "drop", "read"),
 )
+
+
+def random_sampling(random: Random) -> dict:
+    """A seed, and some of the sampler's other parameters."""
+    some = {
+        "temperature": [0.0, 0.5, 1.0],
+        "top_k": [0, 5],
+        "repetition_penalty": [1.0, 1.25],
+        "presence_penalty": [0.0, 0.5],
+    }
+    chosen = {name: random.choice(values) for name, values in some.items() if random.random() < 0.5}
+    return {"seed": random.randrange(10), **chosen}
 
 
 @dataclass
@@ -91,12 +99,18 @@ class Scripts(RuleBasedStateMachine):
     stub: pb_grpc.TextGenerationServiceStub
     artifact_sha256: str
     context: int
+    # Scripts that were as long and as wide as they are to be, and actions of all of them.
     done = 0
     acted = 0
 
-    @initialize(prompt=PROMPTS, sampling=SAMPLING)
-    def begin(self, prompt, sampling):
-        self.prompt = prompt
+    # All that happens comes from one seed: where Hypothesis draws each action, most scripts are
+    # others with a few actions changed, and lack whole kinds.
+    @initialize(random=st.randoms(use_true_random=True))
+    def begin(self, random):
+        self.random = random
+        length = random.randint(1, 40)
+        self.prompt = prompt = [31 * length + 7 * n for n in range(length)]
+        sampling = random_sampling(random)
         self.requests = queue.SimpleQueue()
         self.call = self.stub.Interact(iter(self.requests.get, None))
         self.requests.put(start_request(prompt, **sampling, **SHOWN))
@@ -107,72 +121,74 @@ class Scripts(RuleBasedStateMachine):
         self.made = self.sent = 1
         self.expected = deque([Expected(0, root, "start")])
         self.actions = 0
+        self.most = 1
 
-    # The actions. Which branch they are about is a number, taken around those there are.
+    @rule()
+    def act_at_random(self):
+        getattr(self, self.random.choice(KINDS))(self.random.randrange(2) == 1)
 
-    @rule(at=st.integers(0, 7), implied=st.booleans(), token=TOKENS)
-    def pick(self, at, implied, token):
-        branch = self.choose(at, implied, room=1)
+    def pick(self, implied):
+        branch = self.choose(implied, room=1)
         if branch:
             branch.length += 1
+            token = self.random.randrange(TOKENS)
             self.act("pick", branch, implied, given=[token], fields={"token_id": token})
 
-    @rule(at=st.integers(0, 7), implied=st.booleans(), ids=st.lists(TOKENS, min_size=1, max_size=5))
-    def force(self, at, implied, ids):
-        branch = self.choose(at, implied, room=len(ids))
+    def force(self, implied):
+        ids = [self.random.randrange(TOKENS) for _ in range(self.random.randint(1, 5))]
+        branch = self.choose(implied, room=len(ids))
         if branch:
             branch.length += len(ids)
             self.act("force", branch, implied, given=ids, fields={"tokens": ids})
 
-    @rule(at=st.integers(0, 7), implied=st.booleans(), count=st.integers(1, 4))
-    def sample(self, at, implied, count):
-        branch = self.choose(at, implied, room=count)
+    def sample(self, implied):
+        count = self.random.randint(1, 4)
+        branch = self.choose(implied, room=count)
         if branch:
             branch.length += count
             self.act("sample", branch, implied, count=count, fields={"count": count})
 
-    @rule(at=st.integers(0, 7), sampling=SAMPLING)
-    def sample_otherwise(self, at, sampling):
-        branch = self.choose(at, implied=False, room=1)
+    def sample_otherwise(self, implied):
+        branch = self.choose(implied, room=1)
         if branch:
             branch.length += 1
-            self.act("sample", branch, False, 1, sampling=sampling, fields={"sampling": sampling})
+            sampling = random_sampling(self.random)
+            self.act("sample", branch, implied, 1, sampling=sampling, fields={"sampling": sampling})
 
-    @rule(at=st.integers(0, 7), implied=st.booleans(), count=st.integers(0, 6))
-    def rewind(self, at, implied, count):
-        self.take_back(self.choose(at, implied, room=0), implied, count)
+    def rewind(self, implied):
+        self.take_back(self.choose(implied, room=0), implied, self.random.randint(0, 6))
 
-    @precondition(lambda self: len(self.branches) < BRANCHES)
-    @rule(at=st.integers(0, 7), implied=st.booleans())
-    def fork(self, at, implied):
-        origin = self.choose(at, implied, room=0)
+    def fork(self, implied):
+        if len(self.branches) == BRANCHES:
+            self.drop(implied)
+        origin = self.choose(implied, room=0)
         copy = self.branches[self.made] = Branch(self.made, origin.length)
         self.made += 1
+        self.most = max(self.most, len(self.branches))
         self.act("fork", origin, implied, answer=copy)
 
-    @rule(at=st.integers(0, 7))
-    def switch(self, at):
-        branch = self.choose(at, implied=False, room=0)
+    def switch(self, _implied):
+        branch = self.choose(implied=False, room=0)
         self.act("switch", branch, False)
         self.current = branch
 
-    @precondition(lambda self: len(self.branches) > 1)
-    @rule(at=st.integers(0, 7), implied=st.booleans())
-    def drop(self, at, implied):
-        branch = self.choose(at, implied, room=0)
+    def drop(self, implied):
+        if len(self.branches) == 1:
+            return
+        branch = self.choose(implied, room=0)
         self.act("drop", branch, implied)
         del self.branches[branch.number]
         if branch is self.current:
             self.current = None
 
-    @rule(answers=st.integers(1, 30))
-    def read(self, answers):
-        for _ in range(min(answers, len(self.expected))):
+    def read(self, _implied):
+        for _ in range(min(self.random.randint(1, 30), len(self.expected))):
             self.read_answer()
 
-    def choose(self, at, implied, room) -> Branch | None:
+    def choose(self, implied, room) -> Branch | None:
+        """A branch, the current one if it is not to be named; None where there is no room in it."""
         everyone = list(self.branches.values())
-        branch = self.current if implied and self.current else everyone[at % len(everyone)]
+        branch = self.current if implied and self.current else self.random.choice(everyone)
         if len(self.prompt) + branch.length + room <= self.context:
             return branch
         self.take_back(branch, implied, 20)
@@ -242,8 +258,11 @@ class Scripts(RuleBasedStateMachine):
             self.requests.put(action("stop"))
             assert next(self.call).HasField("summary")
             assert next(self.call, None) is None
+            assert self.actions >= ACTIONS
+            assert self.most == BRANCHES
             type(self).done += 1
             type(self).acted += self.actions
+            print("N", self.actions, self.made, len(self.branches), self.most)
         finally:
             self.requests.put(None)
             self.call.cancel()
@@ -307,6 +326,4 @@ def test_every_branch_of_a_random_script_ends_as_a_fresh_run_of_its_tokens(artif
             ),
         )
     print(f"{machine.done} scripts, {machine.acted} actions: {artifact.name}")
-    assert machine.done >= SCRIPTS
-    # The first few are short, whatever is asked for.
-    assert machine.acted > 50 * SCRIPTS
+    assert machine.done == SCRIPTS
