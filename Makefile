@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+RUN := $(VENV)/.ready-run
+COMPILED := $(VENV)/.ready-kernels
 BENCH := bench/.venv/bin/python
 LM_EVAL := build/lm-eval/bin
 RAY := build/ray/bin
@@ -23,23 +25,33 @@ install: $(READY) ## The virtual environment, with everything pinned.
 
 KERNELS := $(wildcard kernels/*.py kernels/*.toml kernels/nextok_kernels/src/*)
 
-$(READY): pyproject.toml constraints.txt $(KERNELS)
+$(COMPILED): $(KERNELS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable kernels \
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable kernels
+	touch $@
+
+# What the demo and the page need; the rest is for tests and documentation.
+$(RUN): pyproject.toml constraints.txt $(COMPILED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt \
+	  --editable '.[cli,server,export,web]'
+	touch $@
+
+$(READY): pyproject.toml constraints.txt $(COMPILED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt \
 	  --editable '.[cli,bench,step,server,grammar,otel,export,web,dev]'
-	touch $(READY)
+	touch $(RUN) $@
 
 generate: $(READY) ## The stubs in client/nextok/v1, from protos.
 	$(BIN)/python -m grpc_tools.protoc -I protos --python_out=client --pyi_out=client \
 	  --grpc_python_out=client protos/nextok/v1/types.proto protos/nextok/v1/text_generation.proto
 
-demo: $(READY) ## The whole path on the bundled checkpoint: export, serve, the notebook's steps.
+demo: $(RUN) ## The whole path on the bundled checkpoint: export, serve, the notebook's steps.
 	$(BIN)/nextok demo
 
-web: $(READY) build/demo ## A page to see every step in, on the bundled checkpoint.
+web: $(RUN) build/demo ## A page to see every step in, on the bundled checkpoint.
 	$(BIN)/nextok web --artifact build/demo --open
 
-build/demo: $(READY) $(wildcard export/nextok_export/*.py export/nextok_export/demo/*)
+build/demo: $(RUN) $(wildcard export/nextok_export/*.py export/nextok_export/demo/*)
 	rm -rf build/demo
 	$(BIN)/nextok-export demo build/demo --precision int8
 
