@@ -36,12 +36,14 @@ class BadRequest:
         field: Path of the field that is wrong.
         what: Its value, in short.
         data: The request, as it is sent.
+        before: What is sent before it in the same call, each with one answer.
     """
 
     rpc: str
     field: str
     what: str
     data: bytes
+    before: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -144,11 +146,20 @@ def rules(model: pb.GetModelResponse) -> dict[str, Rule]:
         "ExploreRequest.max_seconds": _number(0, limits.max_explore_seconds, over=True),
         "ExploreRequest.bypass_prefix_reuse": _ANYTHING,
         "ExploreRequest.priority": _ANYTHING,
+        "StartAction.prompt": Rule([], [[]]),
+        "InteractRequest.branch_id": Rule([0], [[1], [10], [UINT32], [-1]]),
+        "PickAction.token_id": Rule(
+            [0, vocabulary - 1], [[value] for value in (vocabulary, 10 * vocabulary, UINT32, -1)]
+        ),
+        "SampleAction.count": Rule([1, 2], [[0], [context + 1], [10 * context], [UINT32], [-1]]),
+        "ForceAction.tokens": Rule([], [[]]),
+        # Nothing was appended that could be taken off.
+        "RewindAction.count": Rule([0], [[1], [10 * context], [UINT32], [-1]]),
     }
 
 
 # Parts of the contract that a server may lack.
-NOT_LISTED = ("GenerateRequest.constraint", "InteractRequest")
+NOT_LISTED = ("GenerateRequest.constraint", "InteractRequest.start.constraint")
 RPCS: dict[str, type[Message]] = {
     "Tokenize": pb.TokenizeRequest,
     "Detokenize": pb.DetokenizeRequest,
@@ -156,6 +167,10 @@ RPCS: dict[str, type[Message]] = {
     "Score": pb.ScoreRequest,
     "Explore": pb.ExploreRequest,
 }
+ACTION = pb.InteractRequest.DESCRIPTOR
+_FIELDS = ACTION.fields_by_name
+ACTIONS = [field.name for field in ACTION.oneofs_by_name["action"].fields]
+_LATER = [name for name in ACTIONS if name not in ("start", "stop")]
 
 
 def paths(message: Descriptor, above: Path = ()) -> Iterator[Path]:
@@ -194,6 +209,76 @@ def bad_requests(
                 yield BadRequest(rpc, field, what, good + _occurrences(path, values))
 
 
+def bad_starts(
+    table: dict[str, Rule], dice: random.Random, *, most_bytes: int
+) -> Iterator[BadRequest]:
+    """The same for what a call of Interact begins with, and all that none can begin with."""
+    for path, values in _bad_values(table, most_bytes, ("branch_id", "start")):
+        good = good_action("start", table, dice, besides=path[1:])
+        yield _bad_action(path, values, good)
+    for name in _LATER:
+        yield BadRequest("Interact", "start", name, good_action(name, table, dice))
+    for name in ("nothing", "stop"):
+        data = b"" if name == "nothing" else good_action(name, table, dice)
+        yield BadRequest("Interact", "start", name, data)
+
+
+def bad_actions(
+    table: dict[str, Rule], dice: random.Random, branches: int, *, most_bytes: int
+) -> Iterator[BadRequest]:
+    """The same for what comes later in a call of Interact.
+
+    Args:
+        table: What may be.
+        dice: Draws the surroundings.
+        branches: Of a call, at most.
+        most_bytes: Of a value.
+    """
+
+    def start() -> bytes:
+        return good_action("start", table, dice)
+
+    for path, values in _bad_values(table, most_bytes, ("branch_id", *_LATER)):
+        kind = path[0].name if len(path) > 1 else dice.choice(_LATER)
+        good = good_action(kind, table, dice, besides=path[1:])
+        yield _bad_action(path, values, good, start())
+    yield BadRequest("Interact", "action", "nothing", b"", (start(),))
+    yield BadRequest("Interact", "start", "again", start(), (start(),))
+    for name in _LATER:
+        dropped = (start(), good_action("drop", table, dice))
+        data = good_action(name, table, dice)
+        yield BadRequest("Interact", "branch_id", f"{name} of a dropped one", data, dropped)
+    forks = [good_action("fork", table, dice)] * branches
+    yield BadRequest("Interact", "fork", "one too many", forks[0], (start(), *forks[1:]))
+
+
+def _bad_values(
+    table: dict[str, Rule], most_bytes: int, parts: tuple[str, ...]
+) -> Iterator[tuple[Path, Values]]:
+    for path in paths(ACTION):
+        rule = find(table, ACTION, path)
+        if path[0].name in parts and rule:
+            for values in rule.bad:
+                if _size(values) <= most_bytes:
+                    yield path, values
+
+
+def _bad_action(path: Path, values: Values, good: bytes, *before: bytes) -> BadRequest:
+    what = f"{len(values)} x {str(values[-1])[:20]}" if values else "none"
+    field = ".".join(field.name for field in path)
+    return BadRequest("Interact", field, what, good + _occurrences(path, values), before)
+
+
+def good_action(
+    kind: str, table: dict[str, Rule], dice: random.Random, *, besides: Path = ()
+) -> bytes:
+    """A valid action of a kind, as far as that does not depend on those before it."""
+    field = _FIELDS[kind]
+    return wire_bytes.nested(
+        [field], good_request(field.message_type, table, dice, besides=besides)
+    )
+
+
 def good_request(
     message: Descriptor, table: dict[str, Rule], dice: random.Random, *, besides: Path = ()
 ) -> bytes:
@@ -201,7 +286,7 @@ def good_request(
     data = b""
     for path in paths(message):
         rule = find(table, message, path)
-        is_needed = path[-1].name == "text" and path[0].name in ("prompt", "text")
+        is_needed = path[-1].name == "text" and path[0].name in ("prompt", "text", "tokens")
         if besides[:1] == path[:1] and (is_needed or path[: len(besides)] == besides):
             continue
         if rule and rule.good and (is_needed or (not _is_given(path) and dice.random() < 0.3)):
@@ -211,7 +296,9 @@ def good_request(
 
 def _is_given(path: Path) -> bool:
     """Whether it would take the place of the text that a request has."""
-    return path[0].name == "prompt" or "token_ids" in [field.name for field in path[:-1]]
+    return path[0].name in ("prompt", "tokens") or "token_ids" in [
+        field.name for field in path[:-1]
+    ]
 
 
 def _size(values: Values) -> int:
