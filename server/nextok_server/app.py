@@ -83,7 +83,7 @@ async def create_server(config: Config) -> App:
             cleanup.push_async_callback(asyncio.to_thread, tracing.close)
         vocabulary_size = serving.model_info.vocabulary_size
         server = make_server(config, vocabulary_size, serving.tally, tracing)
-        server.add_generic_rpc_handlers((method_handlers(serving.service, serving.runner.check),))
+        server.add_generic_rpc_handlers((method_handlers(serving.service),))
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
         if config.reflection:
             names = (SERVICE, HEALTH, reflection.SERVICE_NAME)

@@ -1,7 +1,6 @@
 """Makes handlers of gRPC's four shapes out of others.
 
-Knows: how gRPC tells the shapes apart, how requests are read. Does not know: what the behaviours
-do.
+Knows: how gRPC tells the shapes apart. Does not know: what the behaviours do.
 """
 
 from __future__ import annotations
@@ -10,9 +9,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
 import grpc
-
-from nextok_server.errors import InvalidRequest
-from nextok_server.wire import Malformed
 
 Context = grpc.aio.ServicerContext[Any, Any]
 # In quotes: generic in its stubs only.
@@ -49,23 +45,3 @@ def replaced(handler: Handler | None, behaviour: Behaviour) -> Handler:
     if handler is not None:
         shape = (bool(handler.request_streaming), bool(handler.response_streaming))
     return _SHAPES[shape][1](behaviour)
-
-
-def reading_late(behaviour: Behaviour, refuse: Callable[[], None]) -> Behaviour:
-    """A behaviour that takes a stream of requests, around one that takes the only one.
-
-    Args:
-        behaviour: Gets the request.
-        refuse: Raises where there is no need to read it.
-    """
-
-    async def run(_requests: Any, context: Context) -> Any:
-        refuse()
-        request = await context.read()
-        if request is grpc.aio.EOF:
-            raise InvalidRequest("", "the call has no request: exactly one is needed")
-        if isinstance(request, Malformed):
-            raise request.error
-        return await behaviour(request, context)
-
-    return run

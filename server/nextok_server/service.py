@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from collections.abc import Sequence as Many
 from typing import Any
 
@@ -25,7 +25,6 @@ from nextok_server.constraint_compiler import ConstraintCompiler
 from nextok_server.constraint_requests import check_beginning, check_resume, read_constraint
 from nextok_server.exploration import Exploration
 from nextok_server.explore_requests import ExploreTask, read_explore
-from nextok_server.handlers import reading_late
 from nextok_server.interact import InteractService, Patience
 from nextok_server.interact_requests import Start
 from nextok_server.interactions import Interaction
@@ -335,17 +334,8 @@ def _sure_tokens(request: Request, stop: tuple[str, ...]) -> int:
     return 1 if request.drafts else max(0, tokens - len(request.forced))
 
 
-def method_handlers(
-    service: Service, refuse: Callable[[], None] | None = None
-) -> grpc.GenericRpcHandler:
-    """The service's handlers, with deserializers that report malformed requests themselves.
-
-    Args:
-        service: What they are of.
-        refuse: Raises where no request is taken in, whatever it asks for; those rpcs that compute
-            are then refused before their requests are read. Their handlers take streams of
-            requests, of which they read one: on the wire that looks the same.
-    """
+def method_handlers(service: Service) -> grpc.GenericRpcHandler:
+    """The service's handlers, with deserializers that report malformed requests themselves."""
     descriptor = pb.DESCRIPTOR.services_by_name["TextGenerationService"]
     handlers = {}
     for method in descriptor.methods:
@@ -353,18 +343,14 @@ def method_handlers(
             GetMessageClass(method.input_type),
             GetMessageClass(method.output_type),
         )
-        behaviour = getattr(service, method.name)
         if method.client_streaming:
             make = grpc.stream_stream_rpc_method_handler
-        elif method.server_streaming and refuse is not None:
-            make = grpc.stream_stream_rpc_method_handler
-            behaviour = reading_late(behaviour, refuse)
         elif method.server_streaming:
             make = grpc.unary_stream_rpc_method_handler
         else:
             make = grpc.unary_unary_rpc_method_handler
         handlers[method.name] = make(
-            behaviour,
+            getattr(service, method.name),
             request_deserializer=wire.parser(request_class),
             response_serializer=response_class.SerializeToString,
         )
