@@ -16,9 +16,9 @@ RELEASED := released-0.1.0.binpb
 NODE := $(if $(shell command -v npm),examples/node/node_modules)
 
 .PHONY: install generate demo web
-.PHONY: test test-lm-eval test-packages test-ray soak lint
+.PHONY: test test-lm-eval test-packages test-python test-ray soak lint
 .PHONY: ray docs docs-configuration pictures
-.PHONY: bench bench-quick bench-plots
+.PHONY: bench bench-quick bench-plots bench-ray
 .PHONY: audit sbom constraints clean
 
 install: $(READY) ## The virtual environment, with everything pinned.
@@ -62,15 +62,29 @@ examples/node/node_modules: examples/node/package-lock.json
 test: $(READY) $(NODE) ## Every test.
 	$(BIN)/python -m pytest
 
-test-packages: $(READY) ## Wheels and sdist, installed into bare environments.
+test-packages: $(READY) build/test-model ## Wheels and sdist, installed into bare environments.
 	rm -rf build/wheels
 	$(BIN)/python -m build --outdir build/wheels . && \
 	  $(BIN)/python -m build --wheel --outdir build/wheels kernels
-	NEXTOK_WHEELS=build/wheels $(BIN)/python -m pytest tests/packaging
+	NEXTOK_WHEELS=build/wheels NEXTOK_TEST_MODEL=build/test-model \
+	  $(BIN)/python -m pytest tests/packaging
+
 MINUTES ?= 60
 
 soak: $(READY) ## The long forms of the tests of reliability; see docs/reliability.md.
 	$(BIN)/python -m pytest tests/system --soak $(MINUTES)
+
+build/test-model: $(READY) $(wildcard export/nextok_export/*.py) tests/support/checkpoints.py
+	rm -rf $@
+	$(BIN)/python tests/support/checkpoints.py $@
+
+test-python: build/test-model ## Client and server on another Python: PYTHON=python3.13, say.
+	$(PYTHON) -m venv build/$(notdir $(PYTHON))
+	build/$(notdir $(PYTHON))/bin/python -m pip install --quiet --constraint constraints.txt \
+	  ./kernels '.[cli,bench,step,server,grammar,otel,web]' \
+	  h2 hypothesis jsonschema pytest pytest-asyncio safetensors trustme
+	NEXTOK_TEST_MODEL=build/test-model build/$(notdir $(PYTHON))/bin/python -m pytest \
+	  tests/client tests/server
 
 test-lm-eval: ## nextok beside the hf model of lm-evaluation-harness, in an environment of its own.
 	test -x $(LM_EVAL)/python || $(PYTHON) -m venv build/lm-eval
@@ -81,13 +95,16 @@ test-lm-eval: ## nextok beside the hf model of lm-evaluation-harness, in an envi
 $(RAY)/nextok-ray: pyproject.toml
 	test -x $(RAY)/python || $(PYTHON) -m venv build/ray
 	$(RAY)/python -m pip install --quiet --constraint constraints.txt --editable kernels \
-	  --editable '.[cli,server,export,ray]' pytest pytest-asyncio hypothesis
+	  --editable '.[cli,server,ray]' hypothesis pytest pytest-asyncio safetensors
 
 ray: $(RAY)/nextok-ray build/demo ## Two replicas of the bundled model behind Ray Serve's proxy, port 50051.
 	$(RAY)/nextok-ray build/demo --replicas 2 --insecure
 
-test-ray: $(RAY)/nextok-ray ## Replicas behind Ray Serve's proxy, in an environment of its own.
-	$(RAY)/python -m pytest tests/ray_serve
+bench-ray: $(RAY)/nextok-ray build/demo ## What Ray Serve costs a token; some 5 minutes.
+	$(RAY)/python -m bench.ray_overhead build/demo
+
+test-ray: $(RAY)/nextok-ray build/test-model ## Replicas behind Ray Serve's proxy.
+	NEXTOK_TEST_MODEL=build/test-model $(RAY)/python -m pytest tests/ray_serve
 
 docs: $(READY) ## The documentation's site, in build/site.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build

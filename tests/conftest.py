@@ -8,7 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import settings
-from support.checkpoints import export_artifact, make_checkpoint
+from support.checkpoints import (
+    PRECISIONS,
+    READY_MADE,
+    export_artifact,
+    need_torch,
+    shared_checkpoint,
+)
 
 # The machine may be busy with other things: how long an example takes proves nothing.
 settings.register_profile("nextok", deadline=None)
@@ -27,26 +33,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of 2 layers with GPT-2's vocabulary and a context of 128.
-
-    Wide enough for the export to round activations at int8 and int4, as it does for real ones.
-    """
-    return make_checkpoint(tmp_path_factory.mktemp("checkpoint"), width=256, heads=4)
+    """The one that most tests share."""
+    if READY_MADE:
+        return READY_MADE / "checkpoint"
+    return shared_checkpoint(tmp_path_factory.mktemp("checkpoint"))
 
 
 @pytest.fixture(scope="session")
 def artifacts(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The checkpoint exported at each precision."""
+    if READY_MADE:
+        return {precision: READY_MADE / precision for precision in PRECISIONS}
     folder = tmp_path_factory.mktemp("artifacts")
     return {
         precision: export_artifact(checkpoint, folder / precision, precision)
-        for precision in ("fp32", "int8", "int4")
+        for precision in PRECISIONS
     }
 
 
 @pytest.fixture(scope="session")
 def torch_logprobs(checkpoint: Path) -> Callable[[Sequence[int]], np.ndarray]:
     """The reference: token ids to float64 log probabilities (tokens, vocabulary), by torch."""
+    need_torch()
     import torch
     from transformers import GPT2LMHeadModel
 

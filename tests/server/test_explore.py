@@ -6,10 +6,9 @@ import math
 import grpc
 import numpy as np
 import pytest
-import torch
+from support.checkpoints import need_torch
 from support.exploring import best_first, brute_force, explore, explore_request, read_tree
 from support.serving import generate, running_server, violation
-from transformers import DynamicCache, GPT2LMHeadModel
 
 from nextok.v1 import text_generation_pb2 as pb
 
@@ -27,6 +26,10 @@ def torch_after(checkpoint, prompt, batch=256):
 
     The prompt's keys and values are computed once, and repeated for every path.
     """
+    need_torch()
+    import torch
+    from transformers import DynamicCache, GPT2LMHeadModel
+
     model = GPT2LMHeadModel.from_pretrained(checkpoint).eval()
     with torch.no_grad():
         first = model(torch.tensor([prompt]), use_cache=True)

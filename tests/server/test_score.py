@@ -4,11 +4,9 @@ import math
 
 import numpy as np
 import pytest
-import torch
-from support.checkpoints import export_artifact, make_checkpoint
+from support.checkpoints import export_artifact, make_checkpoint, need_torch
 from support.scoring import score
 from support.serving import generate, running_server
-from transformers import GPT2LMHeadModel
 
 from nextok.v1 import text_generation_pb2 as pb
 
@@ -72,6 +70,10 @@ async def test_every_token_of_a_text_equals_torch(fp32_server, torch_logprobs, l
 async def test_a_text_longer_than_the_context_equals_torch_over_the_windows_that_it_tells(
     long_checkpoint, long_artifact, length, stride
 ):
+    need_torch()
+    import torch
+    from transformers import GPT2LMHeadModel
+
     ids = np.random.default_rng(length).integers(0, 3000, length).tolist()
     options = {} if stride is None else {"stride": stride}
     async with running_server(long_artifact) as running:

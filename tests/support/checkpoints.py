@@ -1,18 +1,38 @@
-"""Tiny random GPT-2 checkpoints, and artifacts made from them, for tests of any part."""
+"""Tiny random GPT-2 checkpoints, and artifacts made from them, for tests of any part.
+
+    python tests/support/checkpoints.py OUT
+
+makes what all tests share. Named by NEXTOK_TEST_MODEL, it spares them torch, which is not to be had
+for every Python that client and server run on; tests that need it themselves are skipped then.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from safetensors.numpy import save_file
 
 TOKENIZER = Path(__file__).parents[2] / "export" / "nextok_export" / "demo"
 FULL_VOCABULARY = 50257
 END_OF_TEXT = "<|endoftext|>"
+PRECISIONS = ("fp32", "int8", "int4")
+_NAMED = os.environ.get("NEXTOK_TEST_MODEL")
+READY_MADE = Path(_NAMED).resolve() if _NAMED else None
+
+
+def shared_checkpoint(folder: Path) -> Path:
+    """A checkpoint of 2 layers with GPT-2's vocabulary and a context of 128.
+
+    Wide enough for the export to round activations at int8 and int4, as it does for real ones.
+    """
+    return make_checkpoint(folder, width=256, heads=4)
 
 
 def make_checkpoint(
@@ -123,6 +143,19 @@ def export_artifact(
     checkpoint: Path, out: Path, precision: str = "fp32", *, positions: int = 64, **options: Any
 ) -> Path:
     """Exports a checkpoint in this process, with a small certificate. Returns `out`."""
+    need_torch()
     from nextok_export import export
 
     return export(checkpoint, out, precision=precision, positions=positions, **options).folder
+
+
+def need_torch() -> None:
+    """Skips a test where the shared model was made elsewhere."""
+    if READY_MADE:
+        pytest.skip("needs torch: the model was made elsewhere")
+
+
+if __name__ == "__main__":
+    made = Path(sys.argv[1])
+    for each in PRECISIONS:
+        export_artifact(shared_checkpoint(made / "checkpoint"), made / each, each)
