@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,28 @@ def prepare(checkpoint: Path, folder: Path, settings: SETTINGS) -> None:
 def weights(folder: Path, settings: SETTINGS) -> Path:  # noqa: ARG001
     """The file whose bytes every step reads."""
     return folder / "model.onnx"
+
+
+async def stream(client: AsyncClient, job: Job, options: Mapping[str, Any]) -> Outcome:
+    """All prompts as requests of their own, read as they arrive."""
+    arrivals: list[list[float]] = [[] for _ in job.prompts]
+    tokens: list[list[int]] = [[] for _ in job.prompts]
+    start = time.perf_counter()
+
+    async def read(number: int) -> None:
+        generation = client.generate(
+            job.prompts[number],
+            max_tokens=job.output_tokens,
+            ignore_eos=True,
+            top_logprobs=CANDIDATES,
+            **options,
+        )
+        async for step in generation:
+            arrivals[number].append(time.perf_counter() - start)
+            tokens[number].append(step.id)
+
+    await asyncio.gather(*(read(number) for number in range(len(job.prompts))))
+    return Outcome(arrivals, tokens)
 
 
 class Runner:
@@ -57,7 +80,7 @@ class Runner:
 
     def run(self, job: Job) -> Outcome:
         """All prompts as requests of their own, read as they arrive."""
-        return self._loop.run(self._run(job))
+        return self._loop.run(stream(self._client, job, self._options(job)))
 
     def _options(self, job: Job) -> dict[str, Any]:
         """Drafts and reuse are switched off unless they are what is measured."""
@@ -67,27 +90,6 @@ class Runner:
         if Capability.PREFIX_REUSE in self._capabilities:
             options["bypass_prefix_reuse"] = not job.reuse
         return options
-
-    async def _run(self, job: Job) -> Outcome:
-        options = self._options(job)
-        arrivals: list[list[float]] = [[] for _ in job.prompts]
-        tokens: list[list[int]] = [[] for _ in job.prompts]
-        start = time.perf_counter()
-
-        async def read(stream: int) -> None:
-            generation = self._client.generate(
-                job.prompts[stream],
-                max_tokens=job.output_tokens,
-                ignore_eos=True,
-                top_logprobs=CANDIDATES,
-                **options,
-            )
-            async for step in generation:
-                arrivals[stream].append(time.perf_counter() - start)
-                tokens[stream].append(step.id)
-
-        await asyncio.gather(*(read(stream) for stream in range(len(job.prompts))))
-        return Outcome(arrivals, tokens)
 
     def close(self) -> None:
         """Ends the client and the server."""
