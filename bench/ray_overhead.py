@@ -3,9 +3,10 @@
     python -m bench.ray_overhead ARTIFACT [--rounds 7] [--streams 1,8,32] [--tokens 128]
 
 Replicas behind Ray's gRPC proxy and plain servers, of the same artifact with the same settings and
-the same requests, in turns: one and two of each. What is quoted are medians of the rounds' ratios,
-with their least and largest. Everything runs on this machine: client, proxy and Ray's own processes
-take their processor time from the same cores. Needs the extra `ray`; `make bench-ray` has it.
+the same requests, in turns. First one replica, then two, since scaling takes longer than measuring;
+one plain server takes part in every round, and what is compared are the rounds' ratios to it.
+Everything runs on this machine: client, proxy and Ray's own processes share its cores with the
+servers. Needs the extra `ray`; `make bench-ray` has it.
 
 Knows: Ray, plain servers, rounds. Does not know: how a job is run and what its figures mean.
 """
@@ -21,7 +22,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import ray
@@ -35,13 +36,14 @@ from nextok_server import config
 from nextok_server.config import Config
 from nextok_server.ray.deployment import NAME, application, grpc_options
 
-REPLICAS = (1, 2)
 SCALE_SECONDS = 120.0
 # What Ray sets aside for a replica when it places it; nothing holds a replica to that.
 CPUS = 0.5
-# Figures of a round, by kind, number of replicas and number of streams.
-Key = tuple[str, int, int]
-Round = dict[Key, dict[str, float]]
+Contender = tuple[str, int]  # kind, servers
+ONE: Contender = ("plain", 1)
+TWO: Contender = ("plain", 2)
+# Figures of a round, by contender and number of streams.
+Round = dict[tuple[Contender, int], dict[str, float]]
 
 
 def main() -> None:
@@ -54,49 +56,40 @@ def main() -> None:
     settings, _ = config.load(flags, None)
     rounds: list[Round] = []
     with _plain(settings) as plain, _plain(settings) as other, _cluster() as behind_ray:
-        targets = {
-            ("plain", 1): plain,
-            ("plain", 2): f"ipv4:{plain},{other}",
-            ("Ray", 1): behind_ray,
-            ("Ray", 2): behind_ray,
-        }
-        for number in range(arguments.rounds + 1):
-            found = _round(number, settings, targets, streams, arguments.tokens)
-            if number:  # the first one is to warm up
-                rounds.append(found)
-                print(f"round {number} of {arguments.rounds}", file=sys.stderr, flush=True)
+        targets = {ONE: plain, TWO: f"ipv4:{plain},{other}"}
+        for replicas in (1, 2):
+            _scale(settings, replicas)
+            here = {ONE: plain, ("plain", replicas): targets["plain", replicas]}
+            here["Ray", replicas] = behind_ray
+            for number in range(arguments.rounds + 1):
+                found = _round(number, here, streams, arguments.tokens)
+                if number:  # the first one is to warm up
+                    rounds.append(found)
+                    done = f"{replicas} replicas, round {number} of {arguments.rounds}"
+                    print(done, file=sys.stderr, flush=True)
     print(table(rounds, streams))
 
 
 def table(rounds: list[Round], streams: list[int]) -> str:
-    """Two tables in Markdown: what Ray costs, and what a second replica brings."""
+    """Markdown: rates, how they compare with one plain server, and what Ray costs a token."""
     lines = [
-        "| streams | replicas | plain, tokens/s | Ray, tokens/s | Ray's share of plain "
-        "| more a token, us | more until the first token, ms |",
-        "|--:|--:|--:|--:|--:|--:|--:|",
+        "| streams | servers | tokens/s | times one plain server | more a token, us "
+        "| more until the first token, ms |",
+        "|--:|---|--:|--:|--:|--:|",
     ]
     for number in streams:
-        for count in REPLICAS:
-            plain, behind_ray = ("plain", count, number), ("Ray", count, number)
+        for contender in (ONE, ("Ray", 1), TWO, ("Ray", 2)):
+            ours, plain = (contender, number), (("plain", contender[1]), number)
+            rate = statistics.median(each[ours]["decode"] for each in rounds if ours in each)
             cells = [
                 str(number),
-                str(count),
-                *(
-                    f"{statistics.median(each[key]['decode'] for each in rounds):,.0f}"
-                    for key in (plain, behind_ray)
-                ),
-                _spread(rounds, behind_ray, plain, "decode", _ratio, ".2f"),
-                _spread(rounds, behind_ray, plain, "decode", _more_microseconds, ".0f"),
-                _spread(rounds, behind_ray, plain, "first_token", _more_milliseconds, ".1f"),
+                f"{contender[0]}, {contender[1]}",
+                f"{rate:,.0f}",
+                _spread(rounds, ours, (ONE, number), "decode", _ratio, ".2f"),
+                _spread(rounds, ours, plain, "decode", _more_microseconds, ".0f"),
+                _spread(rounds, ours, plain, "first_token", _more_milliseconds, ".1f"),
             ]
             lines.append("| " + " | ".join(cells) + " |")
-    lines += ["", "| streams | plain, 2 against 1 | Ray, 2 against 1 |", "|--:|--:|--:|"]
-    for number in streams:
-        growth = [
-            _spread(rounds, (kind, 2, number), (kind, 1, number), "decode", _ratio, ".2f")
-            for kind in ("plain", "Ray")
-        ]
-        lines.append(f"| {number} | " + " | ".join(growth) + " |")
     return "\n".join(lines)
 
 
@@ -116,38 +109,31 @@ def _more_milliseconds(ours: float, theirs: float) -> float:
 
 def _spread(
     rounds: list[Round],
-    ours: Key,
-    theirs: Key,
+    ours: tuple[Contender, int],
+    theirs: tuple[Contender, int],
     figure: str,
     compare: Callable[[float, float], float],
     form: str,
 ) -> str:
     """The median of what comparing gave in each round, with the least and the largest."""
-    found = [compare(each[ours][figure], each[theirs][figure]) for each in rounds]
+    if ours == theirs:
+        return ""
+    found = [compare(each[ours][figure], each[theirs][figure]) for each in rounds if ours in each]
     middle, least, largest = (
         format(value, form) for value in (statistics.median(found), min(found), max(found))
     )
     return f"{middle} ({least} to {largest})"
 
 
-def _round(
-    number: int,
-    settings: Config,
-    targets: dict[tuple[str, int], str],
-    streams: list[int],
-    tokens: int,
-) -> Round:
+def _round(number: int, targets: Mapping[Contender, str], streams: list[int], tokens: int) -> Round:
     """Each contender once; every other round the other way round."""
-    order = [(kind, count) for count in REPLICAS for kind in ("plain", "Ray")]
     found: Round = {}
-    for kind, count in order if number % 2 else reversed(order):
-        if kind == "Ray":
-            _scale(settings, count)
+    for contender in list(targets)[:: 1 if number % 2 else -1]:
         for many in streams:
             draw = random.Random(1000 * number + many)
             prompts = [[draw.randrange(50257) for _ in range(16)] for _ in range(many)]
             job = Job(prompts=prompts, output_tokens=tokens)
-            found[kind, count, many] = asyncio.run(_run(targets[kind, count], job))
+            found[contender, many] = asyncio.run(_run(targets[contender], job))
     return found
 
 
