@@ -67,6 +67,18 @@ def lost_slot() -> None:
     Engine.cancel = cancel
 
 
+def waiting() -> None:
+    """A step waits a little for those who are behind."""
+    real = Engine.step
+
+    def step(self):
+        if any(sequence.paused for sequence in self.scheduler._running):
+            time.sleep(0.02)
+        return real(self)
+
+    Engine.step = step
+
+
 def slow_refusals() -> None:
     """It takes a while to find out that the queue is full."""
     real = Room.check

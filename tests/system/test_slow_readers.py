@@ -1,0 +1,222 @@
+"""Reliability 4: clients that read nothing cost little memory, and hold up only themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import statistics
+import time
+import urllib.request
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import pytest
+from h2.settings import SettingCodes
+from support.h2_client import H2Client, message
+from support.processes import free_slots, resident
+from support.serving import generate_request
+from support.traffic import Received
+
+from nextok.v1 import text_generation_pb2 as pb
+from nextok.v1 import text_generation_pb2_grpc as pb_grpc
+
+SLOW, OTHERS = 64, 4
+SLOTS = SLOW + OTHERS
+STREAMS_A_ROUND = 2
+MOST_GROWTH = 16 << 20
+MOST_RATIO = 1.1
+# Looks at a server that does nothing any more, and seconds between them.
+LOOKS, LOOK_SECONDS = 4, 0.15
+
+
+def slow_request(number: int) -> pb.GenerateRequest:
+    """What costs memory where it is not read: many candidates, the whole vocabulary, or little."""
+    asked = ({"top_logprobs": 20}, {"full_vocabulary": True}, {})[number % 3]
+    return generate_request([number + 1], max_tokens=120, ignore_eos=True, **asked)
+
+
+@dataclass
+class Found:
+    """What slow readers did to a server and to its other streams.
+
+    Attributes:
+        growth: Bytes of memory, at most, while they were there.
+        without: For each round, the gap between tokens at p99 of others, in seconds.
+        beside: The same beside slow readers.
+        differ: Streams of others that were not what they are alone.
+        lost_slots: Slots that are not free after they left.
+    """
+
+    growth: int = 0
+    without: list[float] = field(default_factory=list)
+    beside: list[float] = field(default_factory=list)
+    differ: int = 0
+    lost_slots: int = 0
+
+    @property
+    def ratio(self) -> float:
+        return statistics.median(self.beside) / statistics.median(self.without)
+
+
+class Watched:
+    """A server's process, and what it tells of itself.
+
+    Args:
+        process: Its process.
+        address: HOST:PORT.
+        metrics: Port of its metrics.
+    """
+
+    def __init__(self, process: Any, address: str, metrics: int) -> None:
+        self.pid = process.pid
+        self.address = address
+        self._url = f"http://127.0.0.1:{metrics}/metrics"
+
+    async def metric(self, name: str) -> float:
+        text = await asyncio.to_thread(self._read)
+        return float(next(line for line in text.splitlines() if line.startswith(name)).split()[-1])
+
+    async def rest(self, running: int) -> None:
+        """Waits until so many sequences have a slot and none of them is computed any more."""
+        async with asyncio.timeout(120):
+            before, same = None, 0
+            while same < LOOKS:
+                await asyncio.sleep(LOOK_SECONDS)
+                tokens = await self.metric("nextok:generation_tokens_total")
+                now = (await self.metric("nextok:num_requests_running"), tokens)
+                same = same + 1 if now == before and now[0] == running else 0
+                before = now
+
+    def _read(self) -> str:
+        with urllib.request.urlopen(self._url, timeout=30) as reply:
+            return reply.read().decode()
+
+
+@contextlib.asynccontextmanager
+async def slow_readers(server: Watched, left: int = SLOW) -> AsyncIterator[None]:
+    """Clients that ask and do not read: with no room in HTTP/2's windows, with little, with some.
+
+    Each has a connection of its own. They are there once so many of them have a slot, and the
+    sequences of those have paused.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        for number in range(SLOW):
+            request = slow_request(number)
+            window = (0, 300, 0, 65535)[number % 4]
+            # More than the largest of these windows takes in, in 120 steps.
+            request.logprobs.full_vocabulary |= window == 65535
+            client = await stack.enter_async_context(H2Client(server.address))
+            client.acknowledging = False
+            client.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: window})
+            client.call("Generate", message(request.SerializeToString()))
+            await client.flush()
+        await server.rest(left)
+        yield
+
+
+async def read_all(stub: Any, alone: Received | None, gaps: list[float]) -> Received:
+    """Reads a stream, and adds the times between its tokens."""
+    received = Received()
+    request = generate_request([3, 4], seed=4, max_tokens=120, ignore_eos=True)
+    last = None
+    async for told in stub.Generate(request):
+        received.add(told)
+        now = time.monotonic()
+        if told.steps:
+            # Steps that come together: the first is waited for, the others are not.
+            if last is not None:
+                gaps += [now - last, *[0.0] * (len(told.steps) - 1)]
+            last = now
+    return received
+
+
+async def round_of(stub: Any, alone: Received, found: Found) -> float:
+    """Others read some streams each; returns the gap between their tokens at p99."""
+    gaps: list[float] = []
+
+    async def one_after_another() -> None:
+        for _ in range(STREAMS_A_ROUND):
+            found.differ += await read_all(stub, alone, gaps) != alone
+
+    await asyncio.gather(*(one_after_another() for _ in range(OTHERS)))
+    return statistics.quantiles(gaps, n=100)[-1]
+
+
+async def beside_slow_readers(
+    server: Watched, rounds: int, *, tries: int = 20, left: int = SLOW
+) -> Found:
+    """Rounds without slow readers and rounds beside them, in turns."""
+    found = Found()
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        stub: Any = pb_grpc.TextGenerationServiceStub(channel)
+        alone = await read_all(stub, None, [])
+        # All slots, connections and kinds of messages once: what grows later is what is unread.
+        await asyncio.gather(*(_read_slow_request(stub, number) for number in range(SLOTS)))
+        for _ in range(rounds):
+            found.without.append(await round_of(stub, alone, found))
+            before = resident(server.pid)
+            async with slow_readers(server, left):
+                found.beside.append(await round_of(stub, alone, found))
+                found.growth = max(found.growth, resident(server.pid) - before)
+            if found.growth > MOST_GROWTH:
+                break
+        found.lost_slots = SLOTS - await free_slots(stub, SLOTS, tries=tries)
+    return found
+
+
+async def _read_slow_request(stub: Any, number: int) -> None:
+    async for _ in stub.Generate(slow_request(number)):
+        pass
+
+
+@pytest.fixture
+def serve(start, small):
+    """Starts a server with a place for everybody, that tells each step at once."""
+
+    def run(*flags: str, fault: str | None = None) -> Watched:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            metrics = probe.getsockname()[1]
+        own = ("--metrics-listen", f"127.0.0.1:{metrics}", "--message-interval", "0")
+        flags = (*own, "--write-timeout", "600", *flags)
+        process, address = start("--slots", str(SLOTS), *flags, artifact=small["int8"], fault=fault)
+        return Watched(process, address, metrics)
+
+    return run
+
+
+async def test_clients_that_read_nothing_cost_little_and_hold_up_only_themselves(serve, figures):
+    found = await beside_slow_readers(serve(), rounds=7 if figures.minutes else 2)
+    judged = "bound: 1.10" if figures.minutes else "judged in the long form"
+    figures.add(
+        4,
+        f"{SLOW} slow readers: {found.growth / 2**20:.1f} MB of growth (bound: 16); of others, "
+        f"{found.differ} streams differ, {found.lost_slots} slots lost (bounds: 0), gap between "
+        f"tokens at p99 {found.ratio:.2f} times ({judged})",
+        growth_bytes=found.growth,
+        differ=found.differ,
+        lost_slots=found.lost_slots,
+        gap_without_seconds=round(statistics.median(found.without), 5),
+        gap_beside_seconds=round(statistics.median(found.beside), 5),
+    )
+    assert found.growth < MOST_GROWTH
+    assert found.differ == 0
+    assert found.lost_slots == 0
+    if figures.minutes:
+        assert found.ratio <= MOST_RATIO
+
+
+async def test_the_check_finds_a_server_without_a_bound_for_what_is_unread(serve):
+    assert (await beside_slow_readers(serve(fault="unbounded"), 1, left=0)).growth > MOST_GROWTH
+
+
+async def test_the_check_finds_an_engine_that_waits_for_slow_readers(serve):
+    assert (await beside_slow_readers(serve(fault="waiting"), 1)).ratio > MOST_RATIO
+
+
+async def test_the_check_finds_slots_that_slow_readers_keep(serve):
+    found = await beside_slow_readers(serve(fault="lost_slot"), 1, tries=2)
+    assert found.lost_slots > 0
