@@ -48,6 +48,8 @@ BUILDS = {
     "nextok_avx2": ("AVX2", "-mavx2 -mfma -mf16c"),
     "nextok_portable": ("portable", ""),
 }
+# What the first of them gets where there are tiles too.
+TILES = f"{BUILDS['nextok_avx512'][1]} -mamx-tile -mamx-int8"
 # Without AVX, each vector is four and many an operation a loop over sixteen lanes. Unrolled within
 # loops that are unrolled, they keep GCC busy for minutes, so they stay loops: then products of
 # bytes take twice the time, and those of floats no longer. Other processors have instructions
@@ -103,6 +105,8 @@ def _compile(compiler: list[str]) -> None:
                 options = PORTABLE_ON_X86
             defines = f"-DNEXTOK_BUILD={name}", f'-DNEXTOK_NAME="{label}"'
             add("kernels.cpp", name, *defines, *options.split())
+        if on_x86:
+            add("tiles.cpp", "tiles", "-DNEXTOK_BUILD=nextok_amx", *TILES.split())
         add("operators.cpp", "operators")
         add("choice.cpp", "choice")
         with ThreadPoolExecutor(os.cpu_count()) as pool:

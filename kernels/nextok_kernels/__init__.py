@@ -31,7 +31,7 @@ def library_path() -> Path:
 
 
 def build() -> str:
-    """The build that is used: AVX-512 VNNI, AVX2 or portable, the fastest that runs here.
+    """The build that is used: AMX, AVX-512 VNNI, AVX2 or portable, the fastest that runs here.
 
     The environment variable NEXTOK_KERNELS chooses another one of them.
 

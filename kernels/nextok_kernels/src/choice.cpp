@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "kernels.h"
+#include "tiles.h"
 
 namespace nextok {
 
@@ -23,12 +24,14 @@ namespace {
 
 // What this processor runs, the fastest first; ends with null.
 const Kernels* const* runnable() {
-  static const Kernels* found[4] = {};
+  static const Kernels* found[5] = {};
   size_t count = 0;
 #if defined(__x86_64__)
   if (__builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
+    if (tiles_run_here()) found[count++] = &with_tiles();
     found[count++] = &nextok_avx512::table;
+  }
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
       __builtin_cpu_supports("f16c"))
     found[count++] = &nextok_avx2::table;

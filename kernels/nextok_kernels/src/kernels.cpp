@@ -11,6 +11,7 @@ namespace NEXTOK_BUILD {
 using namespace nextok;
 
 #include "norm.inc"
+#include "epilogue.inc"
 #include "products.inc"
 #include "attention.inc"
 #include "distribution.inc"
