@@ -90,7 +90,7 @@ class References:
     """The two oracles.
 
     Attributes:
-        model: the checkpoint in torch.
+        model: the checkpoint in torch; `certify` leaves it in float64.
         graph: optimum's portable graph.
     """
 
@@ -119,6 +119,8 @@ def certify(
         positions: how many positions to compare at least.
         tell: hears what is being done.
     """
+    # In float64: in float32 torch rounds as much as the graph, and otherwise on each processor.
+    references.model.double()
     a = checkpoint.architecture
     supply = Texts(tokenizer, a.vocabulary_size)
     kernels = precision.operators == "nextok"

@@ -80,7 +80,7 @@ class TorchReference:
         """Log probabilities [stop - start, V] after positions start to stop of a text."""
         with torch.inference_mode():
             logits = self._head(self._hidden[text, start:stop])
-            return torch.log_softmax(logits.double(), dim=-1)
+            return torch.log_softmax(logits, dim=-1, dtype=torch.float64)
 
 
 class OnnxReference:
