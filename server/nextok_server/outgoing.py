@@ -82,12 +82,17 @@ class Outgoing:
 
         Raises:
             ReaderTooSlow: It was not taken in time.
+            asyncio.CancelledError: The client has left.
         """
         try:
             async with asyncio.timeout(self._timeout):
                 await self._context.write(message)
         except TimeoutError:
             raise ReaderTooSlow(f"a message was not read within {self._timeout:g} s") from None
+        except grpc.aio.InternalError:
+            # What gRPC says of a message that it still held when the client left, if it comes to
+            # that before it cancels the handler.
+            raise asyncio.CancelledError from None
 
     async def forward(self, stream: Stream, teller: Teller) -> None:
         """Writes what a stream tells, as it comes, until the teller has finished."""

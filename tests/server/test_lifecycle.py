@@ -5,12 +5,17 @@ import threading
 
 import grpc
 import pytest
+import structlog
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from h2.errors import ErrorCodes
+from h2.settings import SettingCodes
+from support.h2_client import H2Client, message
 from support.serving import generate, generate_request, read_rest, running_server
 
 from nextok.v1 import text_generation_pb2 as pb
 from nextok_server.model import Model
+from nextok_server.outgoing import Outgoing
 from nextok_server.service import SERVICE
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -71,6 +76,33 @@ async def test_a_cancelled_streams_slot_is_not_computed_any_more(artifacts, gate
         await read_rest(stays)
         # The step that stood at the gate was planned before; all later ones know.
         assert all(slots == [0] for slots in gate.busy_slots[before + 1 :])
+
+
+async def test_a_client_that_leaves_with_a_message_unread_is_no_fault(artifacts, monkeypatch):
+    writing = asyncio.Event()
+    real = Outgoing.write
+
+    async def write(self, message):
+        writing.set()
+        await real(self, message)
+
+    monkeypatch.setattr(Outgoing, "write", write)
+    asked = generate_request("hello", max_tokens=3).SerializeToString()
+    with structlog.testing.capture_logs() as logged:
+        async with running_server(artifacts["fp32"]) as running:
+            for _ in range(20):
+                writing.clear()
+                async with H2Client(running.target) as client:
+                    # No room for the first message already.
+                    client.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 0})
+                    stream = client.call("Generate", message(asked))
+                    await client.flush()
+                    await writing.wait()
+                    client.h2.reset_stream(stream, ErrorCodes.CANCEL)
+                    await client.flush()
+                    # A call behind it: once that is answered, the server knows.
+                    await running.stub.GetModel(pb.GetModelRequest())
+    assert [line for line in logged if line["log_level"] == "error"] == []
 
 
 async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(artifacts, gate):
