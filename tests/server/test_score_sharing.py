@@ -149,7 +149,7 @@ async def test_results_of_a_long_text_come_before_its_last_window_is_computed(ar
         # As many as the first chunk tells; the second may be the next window's.
         while len(scored) < 65:
             scored += (await call.read()).tokens
-        assert len(prefills.calls) == 2
+        assert len(prefills.calls) <= 2
         prefills.release()
         rest = await read_scores(call)
     assert len(prefills.calls) > 4

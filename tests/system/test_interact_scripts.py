@@ -251,6 +251,9 @@ class Scripts(RuleBasedStateMachine):
         if not hasattr(self, "call"):
             return
         try:
+            # Hypothesis ends a few scripts before they have begun.
+            while self.actions < ACTIONS or self.most < BRANCHES:
+                self.act_at_random()
             while self.expected:
                 self.read_answer()
             for branch in self.branches.values():
@@ -258,11 +261,8 @@ class Scripts(RuleBasedStateMachine):
             self.requests.put(action("stop"))
             assert next(self.call).HasField("summary")
             assert next(self.call, None) is None
-            assert self.actions >= ACTIONS
-            assert self.most == BRANCHES
             type(self).done += 1
             type(self).acted += self.actions
-            print("N", self.actions, self.made, len(self.branches), self.most)
         finally:
             self.requests.put(None)
             self.call.cancel()
@@ -326,4 +326,4 @@ def test_every_branch_of_a_random_script_ends_as_a_fresh_run_of_its_tokens(artif
             ),
         )
     print(f"{machine.done} scripts, {machine.acted} actions: {artifact.name}")
-    assert machine.done == SCRIPTS
+    assert machine.done >= SCRIPTS
