@@ -52,7 +52,7 @@ web: $(RUN) build/demo ## A page to see every step in, on the bundled checkpoint
 	$(BIN)/nextok web --artifact build/demo --open
 
 build/demo: $(RUN) $(wildcard export/nextok_export/*.py export/nextok_export/demo/*)
-	rm -rf build/demo
+	rm -rf build/demo && mkdir -p build
 	$(BIN)/nextok-export demo build/demo --precision int8
 
 examples/node/node_modules: examples/node/package-lock.json
