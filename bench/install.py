@@ -25,8 +25,8 @@ PINS = [
     for part in ("--constraint", str(file))
 ]
 # Without the multimodal library, which nothing here needs; about 2.5 minutes on two cores. Without
-# AMX, whose tiles it does not configure on every thread: at Q8_0 and Q4_0 it dies of an illegal
-# instruction on processors that have them (0.3.34, GCC 12).
+# AMX: on a Xeon that has it, 0.3.36 built by GCC 12 died of an illegal instruction at Q8_0 and
+# Q4_0, where it loads its first tile.
 _WITHOUT_AMX = "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16" if platform.machine() == "x86_64" else ""
 LLAMA_OPTIONS = (
     "-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF "
