@@ -51,6 +51,19 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
+@pytest.fixture(scope="module")
+def target(artifacts: dict[str, Path]) -> Iterator[str]:
+    """Address of a server of a module's own, with all its defaults; it has to end well."""
+    command = [sys.executable, "-m", "nextok_server", str(artifacts["fp32"]), "--no-spinning"]
+    with subprocess.Popen(
+        [*command, "--listen", "127.0.0.1:0"], stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout is not None
+        yield server.stdout.readline().split()[-1]
+        server.terminate()
+        assert server.wait(60) == 0
+
+
 @pytest.fixture
 def start(artifacts: dict[str, Path]) -> Iterator[Start]:
     """Starts a server with some flags; returns the process and its address."""

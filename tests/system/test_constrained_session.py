@@ -1,25 +1,11 @@
 """Sessions whose branches keep to a form, against a real server, from both clients."""
 
-import subprocess
-import sys
-
 import pytest
 
 from nextok import AsyncClient, Client, InvalidArgument
 
 PROMPT = "My favourite colour is "
 COLOURS = ["red", "green", "grey"]
-
-
-@pytest.fixture(scope="module")
-def target(artifacts):
-    command = [sys.executable, "-m", "nextok_server", str(artifacts["fp32"]), "--no-spinning"]
-    with subprocess.Popen(
-        [*command, "--listen", "127.0.0.1:0"], stdout=subprocess.PIPE, text=True
-    ) as server:
-        yield server.stdout.readline().split()[-1]
-        server.terminate()
-        assert server.wait(60) == 0
 
 
 def test_every_branch_of_a_session_keeps_to_its_form(target):

@@ -1,8 +1,6 @@
 """A contrast through a real server, against torch and NumPy in float64, from both clients."""
 
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -10,17 +8,6 @@ import pytest
 from nextok import AsyncClient, Client, Settings
 
 PROMPT, OTHER = "The king said", "The queen said"
-
-
-@pytest.fixture(scope="module")
-def target(artifacts):
-    command = [sys.executable, "-m", "nextok_server", str(artifacts["fp32"]), "--no-spinning"]
-    with subprocess.Popen(
-        [*command, "--listen", "127.0.0.1:0"], stdout=subprocess.PIPE, text=True
-    ) as server:
-        yield server.stdout.readline().split()[-1]
-        server.terminate()
-        assert server.wait(60) == 0
 
 
 def kl(logp, logq):

@@ -29,17 +29,6 @@ nbformat.write(notebook, sys.argv[2])
 """
 
 
-@pytest.fixture(scope="module")
-def target(artifacts):
-    command = [sys.executable, "-m", "nextok_server", str(artifacts["fp32"]), "--no-spinning"]
-    with subprocess.Popen(
-        [*command, "--listen", "127.0.0.1:0"], stdout=subprocess.PIPE, text=True
-    ) as server:
-        yield server.stdout.readline().split()[-1]
-        server.terminate()
-        assert server.wait(60) == 0
-
-
 def example(name):
     spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
