@@ -113,7 +113,7 @@ void product_bytes(const ByteRows& x, const int8_t* weights, const float* scales
     const size_t upper = std::min(rows, kTileRows), lower = rows - upper;
     const uint8_t* values = x.values + first * x.stride;
     configure(upper, lower);
-    // The first rows ask for the panel that follows: half of 64 lines an instruction's weights.
+    // The first rows ask for the panel that follows, 32 lines a turn, as many as a turn reads.
     if (part == 0) {
       (lower ? add_up<true, 32> : add_up<false, 32>)(values, x.stride, weights, sums, ahead);
     } else {
