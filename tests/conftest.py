@@ -58,11 +58,11 @@ def torch_logprobs(checkpoint: Path) -> Callable[[Sequence[int]], np.ndarray]:
     import torch
     from transformers import GPT2LMHeadModel
 
-    model = GPT2LMHeadModel.from_pretrained(checkpoint).eval()
+    model = GPT2LMHeadModel.from_pretrained(checkpoint).double().eval()
 
     def logprobs(ids: Sequence[int]) -> np.ndarray:
         with torch.no_grad():
-            logits = model(torch.tensor([list(ids)])).logits[0].double()
+            logits = model(torch.tensor([list(ids)])).logits[0]
             return torch.log_softmax(logits, -1).numpy()
 
     return logprobs

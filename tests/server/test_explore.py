@@ -30,7 +30,7 @@ def torch_after(checkpoint, prompt, batch=256):
     import torch
     from transformers import DynamicCache, GPT2LMHeadModel
 
-    model = GPT2LMHeadModel.from_pretrained(checkpoint).eval()
+    model = GPT2LMHeadModel.from_pretrained(checkpoint).double().eval()
     with torch.no_grad():
         first = model(torch.tensor([prompt]), use_cache=True)
     kept = [(layer.keys, layer.values) for layer in first.past_key_values.layers]
@@ -47,7 +47,7 @@ def torch_after(checkpoint, prompt, batch=256):
                     past.update(*(tensor.expand(len(part), -1, -1, -1) for tensor in pair), layer)
                 with torch.no_grad():
                     logits = model(torch.tensor(part), past_key_values=past).logits[:, -1]
-            rows.append(torch.log_softmax(logits.double(), -1).numpy())
+            rows.append(torch.log_softmax(logits, -1).numpy())
         return np.concatenate(rows)
 
     return logprobs
