@@ -72,7 +72,8 @@ test-packages: $(READY) build/test-model ## Wheels and sdist, installed into bar
 MINUTES ?= 60
 
 soak: $(READY) ## The long forms of the tests of reliability; see docs/reliability.md.
-	$(BIN)/python -m pytest tests/system --soak $(MINUTES)
+	$(BIN)/python -m pytest tests/system -o faulthandler_timeout=0 \
+	  --soak $(MINUTES)
 
 build/test-model: $(READY) $(wildcard export/nextok_export/*.py) tests/support/checkpoints.py
 	rm -rf $@

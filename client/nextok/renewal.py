@@ -94,8 +94,11 @@ class RenewedChannel:
     def _retire(self, channel: Any) -> None:
         with self._lock:
             self._running.pop(channel, None)
-        closing = channel.close()
-        if inspect.isawaitable(closing):
-            task = asyncio.ensure_future(closing)
+        if inspect.iscoroutinefunction(channel.close):
+            task = asyncio.ensure_future(channel.close())
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
+        else:
+            # gRPC tells that a call is over on the thread that may still have to hand out the
+            # call's last message, and closing waits for that.
+            threading.Thread(target=channel.close, name="nextok-close", daemon=True).start()
