@@ -64,4 +64,7 @@ def test_a_client_takes_turns_among_servers_while_one_leaves_and_one_joins(start
             assert list(transcripts()) == expected
         before = second.answered, third.answered
         assert list(transcripts()) == expected
-        assert (second.answered, third.answered) == tuple(n + REQUESTS / 2 for n in before)
+        shares = second.answered - before[0], third.answered - before[1]
+        assert sum(shares) == REQUESTS
+        # By turns; but gRPC starts anew with any server each time it has looked for the first.
+        assert min(shares) >= REQUESTS / 4
