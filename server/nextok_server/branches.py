@@ -12,12 +12,13 @@ import time
 from collections import deque
 
 from nextok_server.errors import InvalidRequest
+from nextok_server.events import Event
 from nextok_server.interact_requests import Action, Drop, Force, Fork, Rewind, Sample, Start, Switch
 from nextok_server.orders import Order
 from nextok_server.requests import Limits
 from nextok_server.runner import Runner
 from nextok_server.sampling import SamplingParams
-from nextok_server.sequence import Event, Request, StopParams
+from nextok_server.sequence import Request, StopParams
 from nextok_server.streams import Admission, Stream
 from nextok_server.text_stream import TextStream
 from nextok_server.tokenizer import Tokenizer

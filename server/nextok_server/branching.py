@@ -6,9 +6,10 @@ Knows: orders, what is told of them. Does not know: slots, the model, who runs n
 from __future__ import annotations
 
 from nextok_server.distribution import advance, outlook
+from nextok_server.events import Event
 from nextok_server.orders import Fork
 from nextok_server.sampling import Row
-from nextok_server.sequence import Event, Sequence
+from nextok_server.sequence import Sequence
 
 
 def go_on(sequence: Sequence, row: Row | None, *, lend: bool) -> list[tuple[Sequence, list[Event]]]:

@@ -10,8 +10,9 @@ from collections.abc import Sequence as Many
 from nextok.v1 import text_generation_pb2 as pb
 from nextok.v1 import types_pb2 as types
 from nextok_server.digest import completion_digest
+from nextok_server.events import FinishReason, Step
 from nextok_server.replies import Replies
-from nextok_server.sequence import FinishReason, Sequence, Step
+from nextok_server.sequence import Sequence
 from nextok_server.text_stream import TextStream
 from nextok_server.tokenizer import Tokenizer
 

@@ -12,8 +12,8 @@ from nextok.v1 import text_generation_pb2 as pb
 from nextok.v1 import types_pb2 as types
 from nextok_server.choices import Choices
 from nextok_server.completion import Completion
+from nextok_server.events import Event, PromptScore, Step
 from nextok_server.replies import Replies
-from nextok_server.sequence import Event, PromptScore, Step
 from nextok_server.streams import Stream
 
 

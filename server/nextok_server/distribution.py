@@ -13,6 +13,7 @@ from collections.abc import Sequence as Many
 import numpy as np
 
 from nextok_server.errors import InvalidRequest
+from nextok_server.events import Distribution, Failed, Outlook, PromptScore, Step
 from nextok_server.masks import Mask
 from nextok_server.model import Distributions
 from nextok_server.sampling import (
@@ -26,16 +27,7 @@ from nextok_server.sampling import (
     needs_occurrences,
     top_candidates,
 )
-from nextok_server.sequence import (
-    Distribution,
-    Failed,
-    Outlook,
-    Outputs,
-    PromptScore,
-    Sequence,
-    Step,
-    StopParams,
-)
+from nextok_server.sequence import Outputs, Sequence, StopParams
 
 # A given token is scored against the raw distribution: nothing is filtered.
 _RAW = SamplingParams()

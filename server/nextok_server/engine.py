@@ -9,12 +9,13 @@ import time
 
 from nextok_server.branching import go_on
 from nextok_server.distribution import advance, row_at
+from nextok_server.events import Event
 from nextok_server.model import Chunk, Distributions, Model
 from nextok_server.orders import Fork, Order
 from nextok_server.reading import read_chunk, read_prompt, wanted_columns
 from nextok_server.sampling import Row, SamplingParams, inverse_temperature
 from nextok_server.scheduler import Scheduler
-from nextok_server.sequence import Event, Sequence
+from nextok_server.sequence import Sequence
 from nextok_server.tally import Tally
 from nextok_server.work import Work
 

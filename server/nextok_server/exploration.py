@@ -18,12 +18,13 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from nextok.v1 import text_generation_pb2 as pb
+from nextok_server.events import Event, Outlook
 from nextok_server.explore_requests import ExploreTask
 from nextok_server.explore_tree import Node, Tree
 from nextok_server.orders import Order
 from nextok_server.runner import Runner
 from nextok_server.sampling import SamplingParams
-from nextok_server.sequence import Event, Outlook, Outputs, Request, StopParams
+from nextok_server.sequence import Outputs, Request, StopParams
 from nextok_server.streams import Admission, Stream
 
 # Walkers, at most: more make a step's tokens hardly cheaper, and take slots from others.

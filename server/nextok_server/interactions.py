@@ -11,11 +11,11 @@ from collections.abc import AsyncIterator
 from nextok.v1 import text_generation_pb2 as pb
 from nextok.v1 import types_pb2 as types
 from nextok_server.branches import Branch
+from nextok_server.events import Event, Outlook, Step
 from nextok_server.interact_requests import Action, Drop, Force, Fork, Rewind, Sample, Start
 from nextok_server.outgoing import most_events
 from nextok_server.replies import Replies
 from nextok_server.runner import Runner
-from nextok_server.sequence import Event, Outlook, Step
 from nextok_server.tokenizer import Tokenizer
 
 

@@ -15,8 +15,9 @@ import grpc
 from google.protobuf.message import Message
 
 from nextok_server.errors import ReaderTooSlow
+from nextok_server.events import Event
 from nextok_server.runner import Runner
-from nextok_server.sequence import Event, Outputs
+from nextok_server.sequence import Outputs
 from nextok_server.streams import Admission, Stream
 
 # Events that one message holds at most: some 3 MB where each has a whole vocabulary.

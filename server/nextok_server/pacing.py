@@ -10,7 +10,8 @@ steps that follow each other closely share a message.
 
 from __future__ import annotations
 
-from nextok_server.sequence import Event, Sequence, Step, is_end
+from nextok_server.events import Event, Step, is_end
+from nextok_server.sequence import Sequence
 
 # Parts of the longest interval that a stream waits for being there and for each that runs: one of
 # them is told after 0.08 of it, 32 after the whole.

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from nextok_server.distribution import advance, row_at, score
+from nextok_server.events import Event, PromptScore
 from nextok_server.model import Chunk, Distributions
-from nextok_server.sequence import Event, PromptScore, Scoring, Sequence
+from nextok_server.sequence import Scoring, Sequence
 
 
 def wanted_columns(sequence: Sequence, start: int, length: int) -> range:

@@ -13,8 +13,8 @@ from nextok.v1 import text_generation_pb2 as pb
 from nextok.v1 import types_pb2 as types
 from nextok_server.artifact import Artifact
 from nextok_server.candidate_bytes import CandidateBytes
+from nextok_server.events import Distribution, PromptScore, Step
 from nextok_server.explore_tree import Node
-from nextok_server.sequence import Distribution, PromptScore, Step
 from nextok_server.tokenizer import TextToken, Tokenizer
 
 # The numbers of the fields that list candidates.

@@ -19,11 +19,12 @@ import structlog
 
 from nextok_server.engine import Engine, Events
 from nextok_server.errors import Draining, EngineFailed, ServerError
+from nextok_server.events import is_end
 from nextok_server.forecast import Forecast
 from nextok_server.orders import Fork, Order
 from nextok_server.pacing import Pacing
 from nextok_server.room import Room
-from nextok_server.sequence import Request, Sequence, is_end
+from nextok_server.sequence import Request, Sequence
 from nextok_server.streams import Admission, Stream
 
 _log = structlog.get_logger(__name__)

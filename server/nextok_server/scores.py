@@ -11,9 +11,10 @@ from collections.abc import Iterable
 
 from nextok.v1 import text_generation_pb2 as pb
 from nextok.v1 import types_pb2 as types
+from nextok_server.events import Event, PromptScore
 from nextok_server.replies import Replies
 from nextok_server.score_plan import Part, ScoreTask
-from nextok_server.sequence import Event, PromptScore, Sequence
+from nextok_server.sequence import Sequence
 
 
 class Scores:

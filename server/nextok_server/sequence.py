@@ -1,35 +1,22 @@
-"""The values that travel between the edges and the engine.
+"""What a request asks of the engine, and a request on its way through it.
 
-Knows: what a request asks for, what a step yields, and the state of one running sequence.
+Knows: what a request asks for, and the state of one running sequence.
 Does not know: text, tensors of the model, gRPC.
 """
 
 from __future__ import annotations
 
-import enum
 import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from nextok_server.drafts import Drafter
-from nextok_server.errors import ServerError
+from nextok_server.events import Event, FinishReason
 from nextok_server.keys import Key
 from nextok_server.matching import Grammar, Matcher
 from nextok_server.orders import Fork, Order
-from nextok_server.sampling import Candidate, Row, SamplingParams
-
-
-class FinishReason(enum.Enum):
-    """Why a sequence ended, as far as tokens tell; stop strings are found at the edge."""
-
-    STOP_TOKEN = "stop_token"
-    EOS = "eos"
-    FORM = "form"  # the constraint's form is complete, and nothing may follow
-    LENGTH = "length"
-    CONTEXT = "context"
+from nextok_server.sampling import Row, SamplingParams
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,103 +105,6 @@ class Request:
     family: bytes = b""
     open: bool = False
     appended: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Distribution:
-    """One raw distribution, summarized as far as was asked for.
-
-    Attributes:
-        top: The most likely tokens.
-        chosen: Those asked for by id.
-        entropy: Nats.
-        top_mass: Probability of `top` together; `tail_mass` is that of all others.
-        margin: Difference of the two largest log probabilities.
-        full: float32 (V,), if asked for.
-        allowed_mass: Probability of the tokens that the constraint leaves in; None without one.
-    """
-
-    top: list[Candidate]
-    chosen: list[Candidate]
-    entropy: float
-    top_mass: float
-    tail_mass: float
-    margin: float
-    full: np.ndarray | None
-    allowed_mass: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One generated token and what it was taken from.
-
-    Attributes:
-        index: Number in the completion, from 0.
-        token: The chosen one, with both of its probabilities.
-        forced: Given by the client rather than drawn.
-        finish: Set on the last step.
-        at: `time.monotonic()` when it was computed.
-        drafted: Tokens that were drafted until then, in this pass too.
-        accepted: Those of them that were right, this one included.
-    """
-
-    index: int
-    token: Candidate
-    forced: bool
-    distribution: Distribution
-    finish: FinishReason | None
-    at: float
-    drafted: int = 0
-    accepted: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class PromptScore:
-    """A given token with its teacher-forced probability; none for the first one.
-
-    Attributes:
-        position: Tokens before it.
-        last: Whether it is the last that the sequence tells.
-        at: `time.monotonic()` when it was computed.
-    """
-
-    position: int
-    token_id: int
-    token: Candidate | None = None
-    distribution: Distribution | None = None
-    last: bool = False
-    at: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Outlook:
-    """What could come next where an open sequence stands, and nothing was chosen.
-
-    Attributes:
-        position: Tokens before, the prompt's included.
-        at: `time.monotonic()` when it was known.
-    """
-
-    position: int
-    distribution: Distribution
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The end of a sequence that cannot go on, though the engine can."""
-
-    error: ServerError
-
-
-Event = Step | PromptScore | Outlook | Failed
-
-
-def is_end(event: Event) -> bool:
-    """Whether nothing comes after this event."""
-    if isinstance(event, Step):
-        return event.finish is not None
-    return isinstance(event, Failed) or (isinstance(event, PromptScore) and event.last)
 
 
 @dataclass(slots=True, eq=False)

@@ -11,7 +11,8 @@ from collections.abc import Sequence as Many
 
 from nextok_server import current_call
 from nextok_server.errors import ServerError
-from nextok_server.sequence import Event, Failed, Sequence
+from nextok_server.events import Event, Failed
+from nextok_server.sequence import Sequence
 
 
 class Admission:

@@ -13,7 +13,8 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence as Many
 
-from nextok_server.sequence import Event, Sequence, Step
+from nextok_server.events import Event, Step
+from nextok_server.sequence import Sequence
 
 # Bounds of times, in seconds: of steps and gaps, and of what may have to wait.
 _SHORT = (0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.25, 0.5, 1, 5)

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from support.fake_model import VOCABULARY, fake_engine
 
 from nextok_server.engine import Engine
+from nextok_server.events import Outlook, Step
 from nextok_server.orders import Fork, Order
 from nextok_server.sampling import SamplingParams
-from nextok_server.sequence import Outlook, Outputs, Request, Sequence, Step, StopParams
+from nextok_server.sequence import Outputs, Request, Sequence, StopParams
 
 CHUNK = 4
 OUTPUTS = Outputs(top=VOCABULARY - 2, full=True)
