@@ -59,8 +59,10 @@ examples/node/node_modules: examples/node/package-lock.json
 	cd examples/node && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	touch $@
 
+WORKERS ?= 2
+
 test: $(READY) $(NODE) ## Every test.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 test-packages: $(READY) build/test-model ## Wheels and sdist, installed into bare environments.
 	rm -rf build/wheels

@@ -24,20 +24,24 @@ class Figures:
         self._began = time.monotonic()
         self._found: dict[tuple[int, str], dict[str, Any]] = {}
 
-    def add(self, number: int, text: str, **values: float | str) -> None:
+    def add(self, test: int, text: str, **values: float | str) -> None:
         """Takes a figure in.
 
         Args:
-            number: Of the test, from 1 to 15.
+            test: Its number, from 1 to 15.
             text: The figure and its bound, for people.
             values: The same for programs.
         """
-        self._found[number, text] = {"test": number, "text": text, **values}
+        self._found[test, text] = {"test": test, "text": text, **values}
 
     @property
     def passed(self) -> float:
         """Seconds since the run began."""
         return time.monotonic() - self._began
+
+    def entries(self) -> list[dict[str, Any]]:
+        """What `add` was called with, in the order of the tests."""
+        return [self._found[key] for key in sorted(self._found)]
 
     def lines(self) -> list[str]:
         """The figures in the order of the tests."""
@@ -50,6 +54,6 @@ class Figures:
         content = {
             "form": f"long, {self.minutes:g} minutes" if self.minutes else "short",
             "machine": machine + platform.python_version(),
-            "figures": [self._found[key] for key in sorted(self._found)],
+            "figures": self.entries(),
         }
         RESULTS.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

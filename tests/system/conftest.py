@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from support.checkpoints import export_artifact, make_checkpoint
-from support.figures import Figures
+from support.checkpoints import make_checkpoint
+from support.exports import Exports
+from support.once import once
 
-_FIGURES = pytest.StashKey[Figures]()
 FAULTY_SERVER = str(Path(__file__).parents[1] / "support" / "faulty_server.py")
 Start = Callable[..., tuple["subprocess.Popen[str]", str]]
-
-
-@pytest.fixture(scope="session")
-def figures(pytestconfig: pytest.Config) -> Figures:
-    """What the tests of reliability measure; `figures.minutes` is 0 in their short forms."""
-    return pytestconfig.stash.setdefault(_FIGURES, Figures(pytestconfig.getoption("--soak")))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -28,31 +22,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.sort(key=lambda item: item.path.name == "test_soak.py")
 
 
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    """Prints the figures, and writes them down."""
-    if (found := config.stash.get(_FIGURES, None)) is None:
-        return
-    terminalreporter.section("reliability, test by test")
-    for line in found.lines():
-        terminalreporter.write_line(line)
-    found.write()
-
-
 @pytest.fixture(scope="session")
-def small(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def small(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     """A model of one layer and 1024 tokens, many of them single bytes, at each precision."""
-    folder = tmp_path_factory.mktemp("small")
-    checkpoint = make_checkpoint(folder / "checkpoint", layers=1, width=256, vocabulary=1024)
-    return {
-        precision: export_artifact(checkpoint, folder / precision, precision)
-        for precision in ("fp32", "int8", "int4")
-    }
+    checkpoint = once(
+        tmp_path_factory,
+        "small",
+        lambda folder: make_checkpoint(folder, layers=1, width=256, vocabulary=1024),
+    )
+    return Exports(tmp_path_factory, checkpoint)
 
 
 @pytest.fixture(scope="module")
-def target(artifacts: dict[str, Path]) -> Iterator[str]:
+def target(artifacts: Mapping[str, Path]) -> Iterator[str]:
     """Address of a server of a module's own, with all its defaults; it has to end well."""
     command = [sys.executable, "-m", "nextok_server", str(artifacts["fp32"]), "--no-spinning"]
     with subprocess.Popen(
@@ -65,7 +47,7 @@ def target(artifacts: dict[str, Path]) -> Iterator[str]:
 
 
 @pytest.fixture
-def start(artifacts: dict[str, Path]) -> Iterator[Start]:
+def start(artifacts: Mapping[str, Path]) -> Iterator[Start]:
     """Starts a server with some flags; returns the process and its address."""
     processes = []
 
