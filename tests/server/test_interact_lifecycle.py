@@ -282,7 +282,7 @@ async def test_a_call_that_asks_for_nothing_is_let_go_and_one_that_waits_is_not(
 
 async def test_a_reader_that_never_reads_is_let_go_after_the_time_limit(artifacts):
     async with (
-        running_server(artifacts["fp32"], slots=1, write_timeout=0.2) as running,
+        running_server(artifacts["fp32"], slots=1, write_timeout=1.0) as running,
         session(running, PROMPT, full_vocabulary=True) as (call, _),
     ):
         await call.send(action("sample", count=100))

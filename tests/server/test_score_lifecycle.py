@@ -158,7 +158,7 @@ async def test_a_slow_reader_pauses_its_own_scoring_and_nobody_elses(artifacts):
 
 
 async def test_a_reader_that_never_reads_is_let_go_after_the_time_limit(artifacts):
-    async with running_server(artifacts["fp32"], slots=1, write_timeout=0.2) as running:
+    async with running_server(artifacts["fp32"], slots=1, write_timeout=1.0) as running:
         stuck = running.stub.Score(score_request(LONG, full_vocabulary=True))
         await stuck.read()
         assert len((await generate(running, "you", max_tokens=3, ignore_eos=True)).steps) == 3

@@ -17,9 +17,9 @@ from nextok.v1 import text_generation_pb2_grpc as pb_grpc
 
 SLOTS, QUEUE = 16, 80
 AT_ONCE = 48
-STREAMS = 20_000
-# The first ones make threads' arenas, gRPC's pools, and the caches of the interpreter.
-WARM_UP = 6000
+# Of the short form and of the long one. The first streams make threads' arenas, gRPC's pools, and
+# the caches of the interpreter.
+STREAMS, WARM_UP = (5_000, 60_000), (3_000, 6_000)
 MOST_GROWTH = 4 << 20
 SEED = 3
 
@@ -69,8 +69,9 @@ def flags():
 
 async def test_cancelled_streams_leave_no_memory_and_all_slots(start, small, figures, flags):
     process, address = start(*flags, artifact=small["fp32"])
-    streams = STREAMS * 3 if figures.minutes else STREAMS
-    left = await leave_behind(process, address, streams, WARM_UP)
+    is_long = bool(figures.minutes)
+    streams, warm_up = STREAMS[is_long], WARM_UP[is_long]
+    left = await leave_behind(process, address, streams, warm_up)
     figures.add(
         3,
         f"{streams} cancelled streams: {left.growth / 2**20:.2f} MB of growth (bound: 4), "
