@@ -15,18 +15,18 @@ from collections.abc import Iterable
 from nextok.v1 import types_pb2 as types
 from nextok_server.sampling import Candidate
 from nextok_server.tokenizer import Tokenizer
+from nextok_server.wire_format import FIXED32, LENGTH, VARINT, tag, varint
 
-_VARINT, _LENGTH, _FIXED32 = 0, 2, 5
 # From so many on, a number or a length takes two bytes.
 _TWO_BYTES = 0x80
 
 
 def _tag(name: str, wire_type: int) -> int:
-    return types.Candidate.DESCRIPTOR.fields_by_name[name].number << 3 | wire_type
+    return tag(types.Candidate.DESCRIPTOR.fields_by_name[name].number, wire_type)[0]
 
 
-_LOGPROB, _RANK = _tag("logprob", _FIXED32), _tag("rank", _VARINT)
-_PROB, _KEPT = _tag("prob", _FIXED32), _tag("kept", _VARINT)
+_LOGPROB, _RANK = _tag("logprob", FIXED32), _tag("rank", VARINT)
+_PROB, _KEPT = _tag("prob", FIXED32), _tag("kept", VARINT)
 _REMOVED = struct.Struct("<BfBB")
 _DRAWABLE = struct.Struct("<BfBBBfBB")
 
@@ -50,7 +50,7 @@ class CandidateBytes:
             field: The field's number, at most 15.
             candidates: In their order.
         """
-        tag = field << 3 | _LENGTH
+        start = field << 3 | LENGTH
         tokens = self._tokens
         parts: list[bytes] = []
         for candidate in candidates:
@@ -65,7 +65,7 @@ class CandidateBytes:
             else:
                 numbers = self._encoded(candidate)
             size = len(token) + len(numbers)
-            head = bytes((tag, size)) if size < _TWO_BYTES else _long_head(tag, size)
+            head = bytes((start, size)) if size < _TWO_BYTES else bytes((start,)) + varint(size)
             parts += (head, token, numbers)
         return b"".join(parts)
 
@@ -84,13 +84,3 @@ class CandidateBytes:
         """The numbers of any candidate."""
         _, logprob, rank, prob, kept = candidate
         return types.Candidate(logprob=logprob, rank=rank, prob=prob, kept=kept).SerializeToString()
-
-
-def _long_head(tag: int, size: int) -> bytes:
-    """Tag and length of an entry that takes 128 bytes or more."""
-    head = bytearray((tag,))
-    while size >= _TWO_BYTES:
-        head.append(size & 0x7F | 0x80)
-        size >>= 7
-    head.append(size)
-    return bytes(head)

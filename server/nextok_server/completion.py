@@ -16,6 +16,7 @@ from nextok_server.sequence import Sequence
 from nextok_server.text_stream import TextStream
 from nextok_server.tokenizer import Tokenizer
 
+_STEPS = pb.GenerateResponse.DESCRIPTOR.fields_by_name["steps"].number
 _REASONS = {
     FinishReason.STOP_TOKEN: types.FINISH_REASON_STOP,
     FinishReason.EOS: types.FINISH_REASON_STOP,
@@ -68,8 +69,13 @@ class Completion:
         """How many tokens it has."""
         return len(self._ids)
 
-    def add(self, step: Step, response: pb.GenerateResponse) -> None:
-        """Adds what is to be sent for a step, and the completion's end with its last."""
+    def add(self, step: Step, parts: list[bytes]) -> None:
+        """Adds what is to be sent for a step, and the completion's end with its last.
+
+        Args:
+            step: Of the completion's sequence.
+            parts: Encoded fields of a GenerateResponse.
+        """
         self._ids.append(step.token.token_id)
         self._logprobs.append(step.token.logprob)
         self.first_at = self.first_at or step.at
@@ -78,11 +84,12 @@ class Completion:
         delta, stop = self._push(step)
         if not step.forced:
             elapsed = step.at - self._sequence.arrived_at
-            self._replies.add_step(response.steps, step, delta, elapsed, choice=self._choice)
+            parts.append(self._replies.step(_STEPS, step, delta, elapsed, choice=self._choice))
         if step.finish is not None or stop is not None:
             self.finished = True
-            response.finish.CopyFrom(self._finish(step, stop))
-            reason = types.FinishReason.Name(response.finish.finish_reason)
+            finish = self._finish(step, stop)
+            parts.append(pb.GenerateResponse(finish=finish).SerializeToString())
+            reason = types.FinishReason.Name(finish.finish_reason)
             self.reason = reason.removeprefix("FINISH_REASON_").lower()
 
     def _push(self, step: Step) -> tuple[str, str | None]:

@@ -41,23 +41,25 @@ class Completions:
         """How many tokens they have together."""
         return sum(completion.tokens for completion in self._completions.values())
 
-    def replies(self, told: Many[tuple[Stream, list[Event]]]) -> Iterator[pb.GenerateResponse]:
-        """What to send for some events, by sequence. A message holds one end at most."""
-        response = pb.GenerateResponse()
+    def replies(self, told: Many[tuple[Stream, list[Event]]]) -> Iterator[bytes]:
+        """What to send for some events, by sequence, encoded. A message holds one end at most."""
+        parts: list[bytes] = []
         for stream, events in told:
             completion = self._completions.get(stream)
             for event in events:
                 if isinstance(event, PromptScore):
-                    response.prompt_logprobs.append(self._replies.scored(event))
+                    scored = pb.GenerateResponse(prompt_logprobs=[self._replies.scored(event)])
+                    parts.append(scored.SerializeToString())
                 elif isinstance(event, Step) and completion and not completion.finished:
-                    completion.add(event, response)
+                    completion.add(event, parts)
                     if completion.finished:
                         if self.finished:
-                            response.summary.CopyFrom(self._summary())
-                        yield response
-                        response = pb.GenerateResponse()
-        if response.ByteSize():
-            yield response
+                            end = pb.GenerateResponse(summary=self._summary())
+                            parts.append(end.SerializeToString())
+                        yield b"".join(parts)
+                        parts = []
+        if parts:
+            yield b"".join(parts)
 
     def over(self) -> Iterator[Stream]:
         """Sequences that nothing is needed of any more."""

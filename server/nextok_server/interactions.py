@@ -18,6 +18,8 @@ from nextok_server.replies import Replies
 from nextok_server.runner import Runner
 from nextok_server.tokenizer import Tokenizer
 
+_STEPS = pb.InteractResponse.DESCRIPTOR.fields_by_name["steps"].number
+
 
 class Interaction:
     """Turns what the branches of a call tell into answers.
@@ -123,7 +125,8 @@ class Interaction:
     def _append(self, answer: pb.InteractResponse, branch: Branch, event: Step | Outlook) -> None:
         assert isinstance(event, Step)
         delta = branch.append(event.token.token_id, self._tokenizer)
-        self._replies.add_step(answer.steps, event, delta, event.at - self._arrived_at)
+        elapsed = event.at - self._arrived_at
+        answer.MergeFromString(self._replies.step(_STEPS, event, delta, elapsed))
         self.appended += 1
 
     def _tell(self, answer: pb.InteractResponse, branch: Branch, event: Step | Outlook) -> None:

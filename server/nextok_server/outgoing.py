@@ -49,7 +49,7 @@ class Group(Protocol):
     def finished(self) -> bool:
         """Whether the last message was made."""
 
-    def replies(self, told: Many[Told]) -> Iterable[Message]:
+    def replies(self, told: Many[Told]) -> Iterable[bytes]:
         """What to send for some events."""
 
     def over(self) -> Iterable[Stream]:
@@ -78,8 +78,8 @@ class Outgoing:
         self._most = most_events(outputs)
         self._timeout = timeout
 
-    async def write(self, message: Message) -> None:
-        """Writes a message.
+    async def write(self, message: Message | bytes) -> None:
+        """Writes a message, encoded or not.
 
         Raises:
             ReaderTooSlow: It was not taken in time.

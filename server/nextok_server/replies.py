@@ -13,9 +13,11 @@ from nextok.v1 import text_generation_pb2 as pb
 from nextok.v1 import types_pb2 as types
 from nextok_server.artifact import Artifact
 from nextok_server.candidate_bytes import CandidateBytes
-from nextok_server.events import Distribution, PromptScore, Step
+from nextok_server.events import Distribution, PromptScore
 from nextok_server.explore_tree import Node
+from nextok_server.step_bytes import StepBytes
 from nextok_server.tokenizer import TextToken, Tokenizer
+from nextok_server.wire_format import floats
 
 # The numbers of the fields that list candidates.
 _LISTS = {
@@ -23,50 +25,23 @@ _LISTS = {
         message.DESCRIPTOR.fields_by_name["top_logprobs"].number,
         message.DESCRIPTOR.fields_by_name["token_logprobs"].number,
     )
-    for message in (types.Step, types.ScoredToken, pb.Distribution)
+    for message in (types.ScoredToken, pb.Distribution)
 }
 _NODE_CANDIDATE = pb.ExploreNode.DESCRIPTOR.fields_by_name["candidate"].number
 
 
 class Replies:
-    """Builds wire messages; holds the tokenizer, which has each token's text and bytes."""
+    """Builds wire messages; holds the tokenizer, which has each token's text and bytes.
+
+    Attributes:
+        step: Encodes one step of a completion; see `StepBytes.encode`.
+    """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._text = tokenizer.token_text
         self._bytes = tokenizer.token_bytes
         self._candidates = CandidateBytes(tokenizer)
-
-    def add_step(
-        self,
-        steps: RepeatedCompositeFieldContainer[types.Step],
-        step: Step,
-        delta: str,
-        elapsed_seconds: float,
-        *,
-        choice: int = 0,
-    ) -> None:
-        """Adds one step of a completion to a message's."""
-        token, distribution = step.token, step.distribution
-        message = steps.add(
-            index=step.index,
-            choice=choice,
-            id=token.token_id,
-            token=self._text(token.token_id),
-            bytes=self._bytes(token.token_id),
-            logprob=token.logprob,
-            rank=token.rank,
-            prob=token.prob,
-            delta=delta,
-            entropy=distribution.entropy,
-            surprisal=-token.logprob,
-            top_mass=distribution.top_mass,
-            tail_mass=distribution.tail_mass,
-            margin=distribution.margin,
-            forced=step.forced,
-            allowed_mass=distribution.allowed_mass,
-            elapsed_seconds=elapsed_seconds,
-        )
-        self._list(message, distribution)
+        self.step = StepBytes(tokenizer, self._candidates).encode
 
     def add_node(self, nodes: RepeatedCompositeFieldContainer[pb.ExploreNode], node: Node) -> None:
         """Adds one listed node of a tree to a message's."""
@@ -120,7 +95,7 @@ class Replies:
         self._list(message, distribution)
 
     def _list(
-        self, message: types.Step | types.ScoredToken | pb.Distribution, distribution: Distribution
+        self, message: types.ScoredToken | pb.Distribution, distribution: Distribution
     ) -> None:
         """Adds what was asked for of a distribution's tokens."""
         top, chosen = _LISTS[type(message)]
@@ -129,7 +104,8 @@ class Replies:
             listed += self._candidates.encode(chosen, distribution.chosen)
         message.MergeFromString(listed)
         if distribution.full is not None:
-            message.full_logprobs.extend(distribution.full)
+            full = message.DESCRIPTOR.fields_by_name["full_logprobs"].number
+            message.MergeFromString(floats(full, distribution.full))
 
 
 def text_tokens(tokens: Iterable[TextToken]) -> list[types.TextToken]:

@@ -339,10 +339,6 @@ def method_handlers(service: Service) -> grpc.GenericRpcHandler:
     descriptor = pb.DESCRIPTOR.services_by_name["TextGenerationService"]
     handlers = {}
     for method in descriptor.methods:
-        request_class, response_class = (
-            GetMessageClass(method.input_type),
-            GetMessageClass(method.output_type),
-        )
         if method.client_streaming:
             make = grpc.stream_stream_rpc_method_handler
         elif method.server_streaming:
@@ -351,7 +347,7 @@ def method_handlers(service: Service) -> grpc.GenericRpcHandler:
             make = grpc.unary_unary_rpc_method_handler
         handlers[method.name] = make(
             getattr(service, method.name),
-            request_deserializer=wire.parser(request_class),
-            response_serializer=response_class.SerializeToString,
+            request_deserializer=wire.parser(GetMessageClass(method.input_type)),
+            response_serializer=wire.serialize,
         )
     return grpc.method_handlers_generic_handler(SERVICE, handlers)

@@ -71,6 +71,11 @@ def parser(message_class: type[_M]) -> Callable[[bytes], _M | Malformed]:
     return parse
 
 
+def serialize(message: Message | bytes) -> bytes:
+    """A message, unless it is encoded already."""
+    return message if isinstance(message, bytes) else message.SerializeToString()
+
+
 def _find_bad_text(data: bytes, descriptor: Any) -> str | None:
     """The path of the first string field that is not UTF-8, or None."""
     holder = empty_pb2.Empty()

@@ -13,6 +13,8 @@ from typing import Any, Final, NoReturn
 import grpc
 from google.protobuf.message import Message
 
+from nextok_server.ray.ending import Raw
+
 # How long the client's deadline leaves; the proxy adds it, since Ray does not carry deadlines.
 TIME_REMAINING: Final = "x-nextok-time-remaining"
 
@@ -31,7 +33,7 @@ class ReplicaContext:
     """
 
     def __init__(self, ray_context: Any) -> None:
-        self.messages: asyncio.Queue[Message | None] = asyncio.Queue()
+        self.messages: asyncio.Queue[Message | Raw | None] = asyncio.Queue()
         self._code = grpc.StatusCode.OK
         self._details = ""
         self._ray = ray_context
@@ -73,9 +75,9 @@ class ReplicaContext:
         """Has something called when the call is over."""
         self._callbacks.append(callback)
 
-    async def write(self, message: Message) -> None:
-        """Sends a message on."""
-        self.messages.put_nowait(message)
+    async def write(self, message: Message | bytes) -> None:
+        """Sends a message on, encoded or not."""
+        self.messages.put_nowait(Raw(message) if isinstance(message, bytes) else message)
 
     async def abort(
         self, code: grpc.StatusCode, details: str = "", trailing_metadata: _Metadata = ()

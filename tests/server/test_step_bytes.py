@@ -1,0 +1,111 @@
+"""Steps that are encoded by hand, beside protobuf's own encoding."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nextok.v1 import text_generation_pb2 as pb
+from nextok.v1 import types_pb2 as types
+from nextok_server.candidate_bytes import CandidateBytes
+from nextok_server.events import Distribution, Step
+from nextok_server.sampling import Candidate
+from nextok_server.step_bytes import StepBytes
+from nextok_server.tokenizer import Tokenizer
+
+STEPS = pb.GenerateResponse.DESCRIPTOR.fields_by_name["steps"].number
+NUMBERS = ("entropy", "top_mass", "tail_mass", "margin")
+
+
+@pytest.fixture(scope="module")
+def tokenizer(artifacts):
+    return Tokenizer.from_file(artifacts["fp32"] / "tokenizer.json")
+
+
+floats = st.floats(width=32, allow_nan=False, allow_infinity=False)
+candidates = st.builds(
+    Candidate,
+    st.integers(0, 50256),
+    floats,
+    st.integers(1, 50257),
+    st.one_of(st.just(0.0), st.floats(0, 1, width=32)),
+    st.booleans(),
+)
+distributions = st.builds(
+    Distribution,
+    st.lists(candidates, max_size=20),
+    st.lists(candidates, max_size=3),
+    floats,
+    floats,
+    floats,
+    floats,
+    st.one_of(st.none(), st.lists(floats, min_size=1, max_size=50).map(np.float32)),
+    st.one_of(st.none(), floats),
+)
+steps = st.builds(
+    Step, st.integers(0, 1023), candidates, st.booleans(), distributions, st.none(), st.just(0.0)
+)
+
+
+def candidate(tokenizer, told):
+    return types.Candidate(
+        id=told.token_id,
+        token=tokenizer.token_text(told.token_id),
+        bytes=tokenizer.token_bytes(told.token_id),
+        logprob=told.logprob,
+        rank=told.rank,
+        prob=told.prob,
+        kept=told.kept,
+    )
+
+
+def by_protobuf(tokenizer, step, delta, elapsed, choice):
+    token, distribution = step.token, step.distribution
+    return types.Step(
+        index=step.index,
+        choice=choice,
+        id=token.token_id,
+        token=tokenizer.token_text(token.token_id),
+        bytes=tokenizer.token_bytes(token.token_id),
+        logprob=token.logprob,
+        rank=token.rank,
+        prob=token.prob,
+        delta=delta,
+        top_logprobs=[candidate(tokenizer, told) for told in distribution.top],
+        token_logprobs=[candidate(tokenizer, told) for told in distribution.chosen],
+        full_logprobs=() if distribution.full is None else distribution.full.tolist(),
+        surprisal=-token.logprob,
+        forced=step.forced,
+        allowed_mass=distribution.allowed_mass,
+        elapsed_seconds=elapsed,
+        **{name: getattr(distribution, name) for name in NUMBERS},
+    )
+
+
+@given(
+    st.lists(
+        st.tuples(steps, st.text(max_size=200), st.floats(0, 1e6), st.integers(0, 300)), max_size=3
+    )
+)
+def test_they_are_read_as_what_protobuf_writes(tokenizer, told):
+    encoder = StepBytes(tokenizer, CandidateBytes(tokenizer))
+    encoded = [
+        encoder.encode(STEPS, step, delta, elapsed, choice=choice)
+        for step, delta, elapsed, choice in told
+    ]
+    message = pb.GenerateResponse.FromString(b"".join(encoded))
+    expected = pb.GenerateResponse(steps=[by_protobuf(tokenizer, *one) for one in told])
+    deterministic = {"deterministic": True}
+    assert message.SerializeToString(**deterministic) == expected.SerializeToString(**deterministic)
+
+
+def test_a_step_with_a_whole_vocabulary_is_told_whole(tokenizer):
+    full = np.linspace(-30, 0, 50257, dtype=np.float32)
+    distribution = Distribution([], [], 0.0, 0.0, 1.0, 0.0, full)
+    step = Step(2, Candidate(5, -1.5, 1, 0.25, True), False, distribution, None, 0.0)
+    encoder = StepBytes(tokenizer, CandidateBytes(tokenizer))
+    message = pb.GenerateResponse.FromString(encoder.encode(STEPS, step, "x", 0.5))
+    assert list(message.steps[0].full_logprobs) == full.tolist()
+    assert message.steps[0] == by_protobuf(tokenizer, step, "x", 0.5, 0)
