@@ -1,6 +1,6 @@
 """nextok-server with a fault of our making, to show that a test would find it.
 
-python faulty_server.py FAULT ARTIFACT [flags]
+python faulty_server.py FAULT[+FAULT...] ARTIFACT [flags]
 """
 
 from __future__ import annotations
@@ -8,11 +8,12 @@ from __future__ import annotations
 import itertools
 import sys
 import time
+from pathlib import Path
 
 import structlog
 
 from nextok_server import __main__ as program
-from nextok_server import service
+from nextok_server import logs, service, watchdog
 from nextok_server.engine import Engine
 from nextok_server.fair_queue import FairQueue
 from nextok_server.outgoing import Outgoing
@@ -21,6 +22,7 @@ from nextok_server.runner import Runner
 from nextok_server.tokenizer import Tokenizer
 
 _LEAK_BYTES = 256 << 10
+SLOW_STEP_SECONDS = 0.2
 
 
 def flipped_bit() -> None:
@@ -113,6 +115,51 @@ def talkative() -> None:
     Tokenizer.encode = encode
 
 
+def slow_steps() -> None:
+    """No fault: a machine whose steps take long."""
+    real = Engine.step
+
+    def step(self):
+        # In parts: a process that was stopped in the midst of a step has the rest before it.
+        for _ in range(4):
+            time.sleep(SLOW_STEP_SECONDS / 4)
+        return real(self)
+
+    Engine.step = step
+
+
+def hasty_watchdog() -> None:
+    """The watchdog takes all that passes on the wall clock for the engine's time."""
+    watchdog.Watchdog.__init__.__defaults__ = (time.time,)
+    watchdog.min = lambda passed, _most: passed
+
+
+def log_or_fail() -> None:
+    """A line of the log that cannot be written is an error."""
+    logs._Unfailing = lambda stream: stream
+
+
+def _at_each_request(do) -> None:
+    real = Runner.admit
+
+    def admit(self, *args):
+        do(Path(sys.argv[1]))
+        return real(self, *args)
+
+    Runner.admit = admit
+
+
+def write_files() -> None:
+    """Something is written beside the artifact for each request."""
+    _at_each_request(lambda artifact: (artifact / "cache").write_text("x", encoding="ascii"))
+
+
+def open_files() -> None:
+    """A file is opened for each request."""
+    _at_each_request(lambda artifact: (artifact / "manifest.json").read_bytes())
+
+
 if __name__ == "__main__":
-    globals()[sys.argv.pop(1)]()
+    for fault in sys.argv.pop(1).split("+"):
+        globals()[fault]()
     program.main()

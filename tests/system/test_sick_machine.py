@@ -18,9 +18,10 @@ from pathlib import Path
 
 import grpc
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from support.faulty_server import SLOW_STEP_SECONDS
 from support.serving import generate_request
 from support.traffic import Received, read
+from support.watched_health import SERVING, WatchedHealth
 
 from nextok.v1 import text_generation_pb2 as pb
 from nextok.v1 import text_generation_pb2_grpc as pb_grpc
@@ -28,6 +29,7 @@ from nextok_server import artifact as loading
 from nextok_server.artifact import load_artifact
 from nextok_server.errors import ArtifactError
 
+FAULTY_SERVER = str(Path(__file__).parents[1] / "support" / "faulty_server.py")
 FILES = ("model.onnx", "tokenizer.json", "certificate.json")
 SEED = 10
 
@@ -131,29 +133,51 @@ def test_the_check_finds_a_loader_that_does_not_look_at_hashes(small, tmp_path, 
     assert served(small["int8"], tmp_path)
 
 
-async def transcript(stub, **fields) -> Received:
+def ask(stub, max_tokens: int):
+    """Begins a stream."""
+    return stub.Generate(generate_request([3, 4], seed=1, max_tokens=max_tokens, ignore_eos=True))
+
+
+async def transcript(stub, max_tokens: int = 120) -> Received:
     received = Received()
-    request = generate_request([3, 4], seed=1, max_tokens=120, ignore_eos=True, **fields)
-    await read(stub.Generate(request), received)
+    await read(ask(stub, max_tokens), received)
     return received
 
 
-async def after_a_stop(process: subprocess.Popen[str], address: str, seconds: float) -> list[str]:
-    """What is wrong after the process was stopped for a while under a stream."""
+async def stopped(process: subprocess.Popen[str], seconds: float) -> None:
+    """Stops a process for a while."""
+    process.send_signal(signal.SIGSTOP)
+    await asyncio.sleep(seconds)
+    process.send_signal(signal.SIGCONT)
+
+
+async def after_stops(
+    process: subprocess.Popen[str], address: str, seconds: float, most: int = 1
+) -> list[str]:
+    """What is wrong when the process is stopped under a stream, until something is.
+
+    Args:
+        process: A server of slow steps.
+        address: HOST:PORT of it.
+        seconds: That it is stopped for.
+        most: How often.
+    """
     wrong = []
     async with grpc.aio.insecure_channel(address) as channel:
         stub = pb_grpc.TextGenerationServiceStub(channel)
-        health = health_pb2_grpc.HealthStub(channel)
-        alone = await transcript(stub)
-        request = generate_request([3, 4], seed=1, max_tokens=120, ignore_eos=True)
-        call, meanwhile = stub.Generate(request), Received()
-        await read(call, meanwhile, 2)
-        process.send_signal(signal.SIGSTOP)
-        await asyncio.sleep(seconds)
-        process.send_signal(signal.SIGCONT)
-        if (await health.Check(health_pb2.HealthCheckRequest())).status != 1:
+        alone = await transcript(stub, max_tokens=8)
+        call, meanwhile = ask(stub, max_tokens=8), Received()
+        async with WatchedHealth(channel) as health:
+            for _ in range(most):
+                await read(call, meanwhile, 2)
+                if health.told != [SERVING]:
+                    break
+                # In the midst of the next step.
+                await asyncio.sleep(SLOW_STEP_SECONDS / 2)
+                await stopped(process, seconds)
+            await read(call, meanwhile)
+        if health.told != [SERVING]:
             wrong.append("health says that the engine is stuck")
-        await read(call, meanwhile)
         if meanwhile != alone:
             wrong.append("the stream is another one")
     return wrong
@@ -161,8 +185,8 @@ async def after_a_stop(process: subprocess.Popen[str], address: str, seconds: fl
 
 async def test_a_process_that_was_stopped_goes_on_as_if_nothing_had_happened(start, small, figures):
     seconds = 30.0 if figures.minutes else 2.0
-    process, address = start("--watchdog-seconds", "1", artifact=small["fp32"])
-    wrong = await after_a_stop(process, address, seconds)
+    server = start("--watchdog-seconds", "1", artifact=small["fp32"], fault="slow_steps")
+    wrong = await after_stops(*server, seconds)
     figures.add(
         10,
         f"sick machine: {len(wrong)} things wrong after {seconds:g} s of SIGSTOP (bound: 0)",
@@ -172,8 +196,17 @@ async def test_a_process_that_was_stopped_goes_on_as_if_nothing_had_happened(sta
     assert wrong == []
 
 
-async def test_a_server_without_descriptors_left_serves_who_is_connected_and_recovers(start, small):
-    process, address = start(artifact=small["fp32"])
+async def test_the_check_finds_a_watchdog_that_takes_a_stop_for_a_stuck_engine(start, small):
+    fault = "slow_steps+hasty_watchdog"
+    server = start("--watchdog-seconds", "1", artifact=small["fp32"], fault=fault)
+    # Some times: it does not err where a step ends as the process is stopped.
+    wrong = await after_stops(*server, 1.2, most=3)
+    assert wrong == ["health says that the engine is stuck"]
+
+
+async def without_descriptors(process: subprocess.Popen[str], address: str) -> list[str]:
+    """What is wrong with a server that has no descriptors left, and has some again."""
+    wrong = []
     host, port = address.split(":")
     async with grpc.aio.insecure_channel(address) as channel:
         stub = pb_grpc.TextGenerationServiceStub(channel)
@@ -183,7 +216,11 @@ async def test_a_server_without_descriptors_left_serves_who_is_connected_and_rec
         with contextlib.ExitStack() as stack:
             for _ in range(40):
                 stack.enter_context(socket.create_connection((host, int(port))))
-            assert await transcript(stub) == alone
+            try:
+                if await transcript(stub) != alone:
+                    wrong.append("the stream is another one")
+            except grpc.aio.AioRpcError as error:
+                wrong.append(f"who is connected is not served: {error.details()}")
         resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (4096, 4096))
     async with asyncio.timeout(60):
         while True:
@@ -195,30 +232,94 @@ async def test_a_server_without_descriptors_left_serves_who_is_connected_and_rec
                     break
                 except grpc.aio.AioRpcError:
                     continue
-    assert process.poll() is None
+    if process.poll() is not None:
+        wrong.append("the process has ended")
+    return wrong
 
 
-@pytest.mark.parametrize("disk", ["full", "read-only"])
-def test_a_disk_that_takes_nothing_stops_nobody(small, tmp_path, disk):
-    folder = shutil.copytree(small["fp32"], tmp_path / "artifact")
-    folder.chmod(0o555)
+async def test_a_server_without_descriptors_left_serves_who_is_connected_and_recovers(
+    start, small, figures
+):
+    wrong = await without_descriptors(*start(artifact=small["fp32"]))
+    figures.add(
+        10,
+        f"sick machine: {len(wrong)} things wrong without descriptors (bound: 0)",
+        wrong=len(wrong),
+    )
+    assert wrong == []
+
+
+async def test_the_check_finds_a_server_that_opens_a_file_for_each_request(start, small):
+    # Its own log is of no use to it either: a fault is logged with the lines of files.
+    (found,) = await without_descriptors(*start(artifact=small["fp32"], fault="open_files"))
+    assert found.startswith("who is connected is not served")
+
+
+# No file takes a byte, not even from root, whom modes do not keep from writing.
+WRITING_NOTHING = ("sh", "-c", 'ulimit -f 0 && exec "$@"', "sh")
+
+
+def on_a_sick_disk(artifact: Path, disk: str, fault: str | None = None) -> list[str]:
+    """What is wrong with a server whose disk takes nothing; `artifact` is its own to spoil."""
+    wrong = []
+    files = sorted(artifact.iterdir())
+    artifact.chmod(0o555)
+    program = ["-m", "nextok_server"] if fault is None else [FAULTY_SERVER, fault]
+    limits = WRITING_NOTHING if disk == "read-only" else ()
     flags = ("--listen", "127.0.0.1:0", "--no-spinning", "--log-level", "debug")
+    nowhere = str(artifact / "manifest.json" / "folder")
     with Path("/dev/full" if disk == "full" else os.devnull).open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "nextok_server", str(folder), *flags],
+            [*limits, sys.executable, *program, str(artifact), *flags],
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
-            cwd=folder,
+            # There is no other place to write to: nobody makes files in /proc, or below a file.
+            cwd="/proc" if disk == "read-only" else artifact,
+            env={**os.environ, "TMPDIR": nowhere, "HOME": nowhere},
         )
     try:
-        address = process.stdout.readline().split()[-1]
-        with grpc.insecure_channel(address) as channel:
+        line = process.stdout.readline()
+        if not line:
+            return ["the server does not start"]
+        with grpc.insecure_channel(line.split()[-1]) as channel:
             stub = pb_grpc.TextGenerationServiceStub(channel)
             request = generate_request([3, 4], max_tokens=20, ignore_eos=True)
-            assert sum(len(message.steps) for message in stub.Generate(request)) == 20
+            try:
+                if sum(len(message.steps) for message in stub.Generate(request)) != 20:
+                    wrong.append("a stream is not whole")
+            except grpc.RpcError as error:
+                wrong.append(f"a stream ended: {error.details()}")
         process.terminate()
-        assert process.wait(30) == 0
+        if (code := process.wait(30)) != 0:
+            wrong.append(f"the server exited with {code}")
     finally:
         process.kill()
         process.communicate()
+    if sorted(artifact.iterdir()) != files:
+        wrong.append("there are other files than before")
+    return wrong
+
+
+@pytest.mark.parametrize("disk", ["full", "read-only"])
+def test_a_disk_that_takes_nothing_stops_nobody(small, tmp_path, disk, figures):
+    wrong = on_a_sick_disk(shutil.copytree(small["fp32"], tmp_path / "artifact"), disk)
+    figures.add(
+        10,
+        f"sick machine: {len(wrong)} things wrong on a disk that is {disk} (bound: 0)",
+        disk=disk,
+        wrong=len(wrong),
+    )
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("disk", "fault", "found"),
+    [
+        ("full", "log_or_fail", "the server does not start"),
+        ("read-only", "write_files", "there are other files than before"),
+    ],
+)
+def test_the_check_finds_a_server_that_has_to_write(small, tmp_path, disk, fault, found):
+    artifact = shutil.copytree(small["fp32"], tmp_path / "artifact")
+    assert found in on_a_sick_disk(artifact, disk, fault)
