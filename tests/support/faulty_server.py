@@ -8,15 +8,19 @@ from __future__ import annotations
 import itertools
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import structlog
 
 from nextok_server import __main__ as program
 from nextok_server import logs, service, watchdog
+from nextok_server.access import Access
 from nextok_server.engine import Engine
+from nextok_server.errors import DeadlineTooShort
 from nextok_server.fair_queue import FairQueue
 from nextok_server.outgoing import Outgoing
+from nextok_server.quotas import Quotas
 from nextok_server.room import Room
 from nextok_server.runner import Runner
 from nextok_server.tokenizer import Tokenizer
@@ -132,6 +136,39 @@ def hasty_watchdog() -> None:
     """The watchdog takes all that passes on the wall clock for the engine's time."""
     watchdog.Watchdog.__init__.__defaults__ = (time.time,)
     watchdog.min = lambda passed, _most: passed
+
+
+def wall_clock() -> None:
+    """Nothing is timed by another clock."""
+    time.monotonic = time.time
+
+
+def wall_clock_deadlines() -> None:
+    """A deadline is a time on the wall clock."""
+    begin, write = Outgoing.__init__, Outgoing.write
+
+    def begin_with_deadline(self, context, *args):
+        begin(self, context, *args)
+        left = context.time_remaining()
+        self.until = float("inf") if left is None else time.time() + left
+
+    async def write_in_time(self, message):
+        if time.time() > self.until:
+            raise DeadlineTooShort(0.0, 0.0)
+        await write(self, message)
+
+    Outgoing.__init__, Outgoing.write = begin_with_deadline, write_in_time
+
+
+def wall_clock_quotas() -> None:
+    """A caller's tokens come back by the wall clock."""
+    Quotas.__init__.__defaults__ = (time.time,)
+
+
+def steady_expiry() -> None:
+    """The time of day is asked for once, and counted on from there."""
+    since = datetime.now(UTC) - timedelta(seconds=time.monotonic())
+    Access.__init__.__defaults__ = (lambda: since + timedelta(seconds=time.monotonic()),)
 
 
 def log_or_fail() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -55,6 +56,7 @@ def start(artifacts: Mapping[str, Path]) -> Iterator[Start]:
         *flags: str,
         artifact: Path = artifacts["fp32"],
         fault: str | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> tuple[subprocess.Popen[str], str]:
         program = ["-m", "nextok_server"] if fault is None else [FAULTY_SERVER, fault]
         process = subprocess.Popen(
@@ -68,6 +70,7 @@ def start(artifacts: Mapping[str, Path]) -> Iterator[Start]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            env={**os.environ, **(environment or {})},
         )
         processes.append(process)
         line = process.stdout.readline()
