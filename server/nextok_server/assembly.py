@@ -60,6 +60,7 @@ async def assemble(config: Config, on_death: Callable[[], None]) -> Serving:
         Pacing(config.message_interval),
         slots=config.slots,
         max_queue=config.max_queue,
+        gives_way=config.give_way,
         on_death=on_death,
     )
     limits = _limits(config, loaded.artifact)

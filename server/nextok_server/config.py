@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from nextok_server import exposure
+from nextok_server import exposure, giving_way
 
 ENVIRONMENT_PREFIX = "NEXTOK_"
 
@@ -56,6 +56,12 @@ class Config(BaseSettings):
         le=1024,
         multiple_of=2,
         description="Prompt tokens computed between two decode steps; even.",
+    )
+    give_way: bool = Field(
+        False,
+        description="Whether the threads that compute let all others on the machine go first "
+        "(Linux's SCHED_IDLE). Refusals and first messages come sooner where all cores compute; "
+        "but other programs can take all cores: for machines and containers of nextok's own.",
     )
     prefix_reuse: bool = Field(
         True, description="Whether what was computed for one prompt is used for others."
@@ -245,6 +251,8 @@ class Config(BaseSettings):
             tokens=self.tokens_file is not None,
             insecure=self.insecure,
         )
+        if self.give_way and not giving_way.AVAILABLE:
+            raise ValueError("give_way needs Linux")
         if self.metrics_listen is not None and not self.metrics_in_clear:
             exposure.check_metrics(self.metrics_listen)
         return self

@@ -63,6 +63,7 @@ def build_engine(config: Config, artifact: Artifact) -> tuple[Model, Engine]:
         tokens=calls.most_tokens,
         threads=config.threads,
         spinning=config.spinning,
+        gives_way=config.give_way,
         shelf_bytes=config.shelf_mb * _MEBIBYTE,
     )
     retained_tokens = config.retained_mb * _MEBIBYTE // model.cache.token_bytes

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import nextok_kernels
 import numpy as np
 import onnxruntime as ort
 
+from nextok_server import giving_way
 from nextok_server.artifact import Artifact
 from nextok_server.cache_memory import CacheMemory
 from nextok_server.errors import ArtifactError
@@ -62,6 +64,7 @@ class Model:
         tokens: Most that one call computes, padding to even lengths aside.
         threads: Threads that compute one step.
         spinning: Whether they wait for work by spinning.
+        gives_way: Whether they let all other threads go first.
         shelf_bytes: Memory for tokens that have no slot.
         profile: Where ONNX Runtime's profile of every run goes, the beginning of a file's name;
             None for no profile.
@@ -79,6 +82,7 @@ class Model:
         tokens: int,
         threads: int,
         spinning: bool,
+        gives_way: bool = False,
         shelf_bytes: int = 0,
         profile: Path | None = None,
     ) -> None:
@@ -87,7 +91,8 @@ class Model:
         self.chunk = chunk
         # A padded chunk has to fit behind a full context; the kernels ask for a multiple of 16.
         self.capacity = (artifact.context_length + chunk + 15) // 16 * 16
-        self._session = self._open(artifact, threads, spinning, profile)
+        opened = partial(self._open, artifact, threads, spinning, profile)
+        self._session = giving_way.call(opened) if gives_way else opened()
         # Without this, what no bound output depends on is computed all the same.
         self._run_options = ort.RunOptions()
         self._run_options.only_execute_path_to_fetches = True

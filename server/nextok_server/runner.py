@@ -21,6 +21,7 @@ from nextok_server.engine import Engine, Events
 from nextok_server.errors import Draining, EngineFailed, ServerError
 from nextok_server.events import is_end
 from nextok_server.forecast import Forecast
+from nextok_server.giving_way import give_way
 from nextok_server.orders import Fork, Order
 from nextok_server.pacing import Pacing
 from nextok_server.room import Room
@@ -46,6 +47,7 @@ class Runner:
         pacing: When what it yields is told.
         slots: Requests that are computed at the same time.
         max_queue: Requests that may wait besides.
+        gives_way: Whether the thread lets all other threads go first.
         on_death: Called on the event loop when the engine stops on a fault.
     """
 
@@ -56,6 +58,7 @@ class Runner:
         *,
         slots: int,
         max_queue: int,
+        gives_way: bool,
         on_death: Callable[[], None],
     ) -> None:
         self.slots = slots
@@ -64,6 +67,7 @@ class Runner:
         self._room = Room(slots, max_queue, self._forecast)
         self._on_death = on_death
         self._pacing = pacing
+        self._gives_way = gives_way
         self._loop = asyncio.get_running_loop()
         self._inbox: queue.SimpleQueue[_Command | None] = queue.SimpleQueue()
         self._streams: dict[Sequence, Stream] = {}
@@ -256,6 +260,8 @@ class Runner:
     # On the thread.
 
     def _run(self) -> None:
+        if self._gives_way:
+            give_way()
         try:
             while self._take_commands():
                 events = self._pacing.due(self._engine.step(), time.monotonic())
