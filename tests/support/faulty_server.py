@@ -13,6 +13,7 @@ from pathlib import Path
 
 import structlog
 
+from nextok.v1 import text_generation_pb2 as pb
 from nextok_server import __main__ as program
 from nextok_server import logs, service, watchdog
 from nextok_server.access import Access
@@ -34,9 +35,12 @@ def flipped_bit() -> None:
     real, count = Outgoing.write, itertools.count(1)
 
     async def write(self, message):
-        if getattr(message, "steps", ()) and next(count) % 100 == 0:
-            # The float above or below: its last bit, at most.
-            message.steps[0].logprob *= 1 + 2.0**-23
+        if isinstance(message, bytes):  # a message with steps, encoded already
+            told = pb.GenerateResponse.FromString(message)
+            if told.steps and next(count) % 100 == 0:
+                # The float above or below: its last bit, at most.
+                told.steps[0].logprob *= 1 + 2.0**-23
+                message = told
         await real(self, message)
 
     Outgoing.write = write

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from nextok.v1 import text_generation_pb2 as pb
 from nextok_server.model import Chunk, Model
 from nextok_server.outgoing import Outgoing
 from nextok_server.service import Service
@@ -89,7 +90,8 @@ class Stages:
 
         async def counted_write(outgoing: Outgoing, message: Any) -> None:
             await write(outgoing, message)
-            self.written += len(message.steps)
+            if isinstance(message, bytes):  # a message with steps, encoded already
+                self.written += len(pb.GenerateResponse.FromString(message).steps)
 
         async def watched_encode(service: Service, text: str) -> list[int]:
             try:
