@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.wire_values import candidate_message, candidates
 
 from nextok.v1 import types_pb2 as types
 from nextok_server.candidate_bytes import CandidateBytes
@@ -17,17 +18,6 @@ def tokenizer(artifacts):
     return Tokenizer.from_file(artifacts["fp32"] / "tokenizer.json")
 
 
-floats = st.floats(width=32, allow_nan=False, allow_infinity=False)
-candidates = st.builds(
-    Candidate,
-    st.integers(0, 50256),
-    floats,
-    st.integers(1, 50257),
-    st.one_of(st.just(0.0), st.floats(0, 1, width=32)),
-    st.booleans(),
-)
-
-
 @given(st.lists(candidates, max_size=20), st.lists(candidates, max_size=3))
 def test_they_are_read_as_what_protobuf_writes(tokenizer, top, chosen):
     encoder = CandidateBytes(tokenizer)
@@ -35,16 +25,7 @@ def test_they_are_read_as_what_protobuf_writes(tokenizer, top, chosen):
     message.MergeFromString(encoder.encode(10, top) + encoder.encode(11, chosen))
     expected = types.Step(index=3, delta="x")
     for field, some in ((expected.top_logprobs, top), (expected.token_logprobs, chosen)):
-        for token_id, logprob, rank, prob, kept in some:
-            field.add(
-                id=token_id,
-                token=tokenizer.token_text(token_id),
-                bytes=tokenizer.token_bytes(token_id),
-                logprob=logprob,
-                rank=rank,
-                prob=prob,
-                kept=kept,
-            )
+        field.extend(candidate_message(tokenizer, told) for told in some)
     assert message.SerializeToString(deterministic=True) == expected.SerializeToString(
         deterministic=True
     )

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.wire_values import candidate_message, candidates, floats
 
 from nextok.v1 import text_generation_pb2 as pb
 from nextok.v1 import types_pb2 as types
@@ -24,15 +25,6 @@ def tokenizer(artifacts):
     return Tokenizer.from_file(artifacts["fp32"] / "tokenizer.json")
 
 
-floats = st.floats(width=32, allow_nan=False, allow_infinity=False)
-candidates = st.builds(
-    Candidate,
-    st.integers(0, 50256),
-    floats,
-    st.integers(1, 50257),
-    st.one_of(st.just(0.0), st.floats(0, 1, width=32)),
-    st.booleans(),
-)
 distributions = st.builds(
     Distribution,
     st.lists(candidates, max_size=20),
@@ -49,18 +41,6 @@ steps = st.builds(
 )
 
 
-def candidate(tokenizer, told):
-    return types.Candidate(
-        id=told.token_id,
-        token=tokenizer.token_text(told.token_id),
-        bytes=tokenizer.token_bytes(told.token_id),
-        logprob=told.logprob,
-        rank=told.rank,
-        prob=told.prob,
-        kept=told.kept,
-    )
-
-
 def by_protobuf(tokenizer, step, delta, elapsed, choice):
     token, distribution = step.token, step.distribution
     return types.Step(
@@ -73,8 +53,8 @@ def by_protobuf(tokenizer, step, delta, elapsed, choice):
         rank=token.rank,
         prob=token.prob,
         delta=delta,
-        top_logprobs=[candidate(tokenizer, told) for told in distribution.top],
-        token_logprobs=[candidate(tokenizer, told) for told in distribution.chosen],
+        top_logprobs=[candidate_message(tokenizer, told) for told in distribution.top],
+        token_logprobs=[candidate_message(tokenizer, told) for told in distribution.chosen],
         full_logprobs=() if distribution.full is None else distribution.full.tolist(),
         surprisal=-token.logprob,
         forced=step.forced,
