@@ -15,6 +15,9 @@ from nextok_server.completion import Completion
 from nextok_server.events import Event, PromptScore, Step
 from nextok_server.replies import Replies
 from nextok_server.streams import Stream
+from nextok_server.wire_format import entry
+
+_PROMPT_LOGPROBS = pb.GenerateResponse.DESCRIPTOR.fields_by_name["prompt_logprobs"].number
 
 
 class Completions:
@@ -48,8 +51,8 @@ class Completions:
             completion = self._completions.get(stream)
             for event in events:
                 if isinstance(event, PromptScore):
-                    scored = pb.GenerateResponse(prompt_logprobs=[self._replies.scored(event)])
-                    parts.append(scored.SerializeToString())
+                    scored = self._replies.scored(event)
+                    parts.append(entry(_PROMPT_LOGPROBS, scored.SerializeToString()))
                 elif isinstance(event, Step) and completion and not completion.finished:
                     completion.add(event, parts)
                     if completion.finished:
