@@ -38,11 +38,14 @@ def program(module: str, *arguments: str, says: str) -> Iterator[str]:
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
     with process:
-        line = process.stdout.readline()
-        assert line.startswith(says), line
-        yield line.split()[-1]
-        process.terminate()
-        process.stdout.read()
+        try:
+            line = process.stdout.readline()
+            assert line.startswith(says), line
+            yield line.split()[-1]
+        finally:
+            # Whatever a test has found: leaving `with` waits for the end.
+            process.terminate()
+            process.stdout.read()
 
 
 def web_program(target: str) -> contextlib.AbstractContextManager[str]:
