@@ -55,7 +55,8 @@ def executed(target, tmp_path_factory):
     path = tmp_path_factory.mktemp("executed") / "executed.ipynb"
     # In a process of its own, as by `jupyter execute`: nbclient leaves sockets for the collector.
     command = [sys.executable, "-c", EXECUTE, str(NOTEBOOK), str(path)]
-    subprocess.run(command, env=environment(target), timeout=120, check=True)
+    # There, since it leaves its sockets where it is run.
+    subprocess.run(command, env=environment(target), cwd=path.parent, timeout=120, check=True)
     cells = nbformat.read(path, as_version=4).cells
     return [cell.outputs for cell in cells if cell.cell_type == "code"]
 

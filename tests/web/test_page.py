@@ -112,6 +112,22 @@ def test_a_prompts_tokens_appear_with_ids_and_bytes_as_it_is_typed(page):
     expect(rows(page)).to_have_count(12)
 
 
+def test_the_tokens_of_a_prompt_move_no_button_from_under_a_pointer(page):
+    button = page.get_by_role("button", name="Generate")
+    prompt_of(page).fill("")
+
+    def below_the_prompt():
+        box = prompt_of(page).bounding_box()
+        return button.bounding_box()["y"] - box["y"] - box["height"]
+
+    before = below_the_prompt()
+    chips = page.get_by_role("list", name="Tokens of the prompt").get_by_role("listitem")
+    for prompt, count in ((PROMPT, 5), (f"{PROMPT}. " * 8, 49)):  # a line of tokens, and more
+        prompt_of(page).fill(prompt)
+        expect(chips).to_have_count(count)
+        assert below_the_prompt() == pytest.approx(before, abs=0.5)
+
+
 def test_what_is_generated_is_what_the_server_generates_and_each_step_can_be_seen(page, target):
     write(page, PROMPT, 12)
     expect(tokens(page)).to_have_count(12)
