@@ -42,6 +42,7 @@ from nextok_server.requests import Limits
 from nextok_server.runner import Runner
 from nextok_server.score_requests import Encode
 from nextok_server.streams import Admission
+from nextok_server.write_limit import WriteLimit
 
 _log = structlog.get_logger(__name__)
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -54,12 +55,10 @@ class Patience:
     Attributes:
         branch: That a branch keeps its slot with nothing to do.
         action: That a call goes without an action.
-        write: That a message is left unread.
     """
 
     branch: float
     action: float
-    write: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +100,7 @@ class InteractService:
         encode: Text to token ids.
         constrain: Compiles forms.
         patience: How long things may take.
+        write_limit: How long a message may be left unread.
         begin: Makes what turns a call's events into answers.
     """
 
@@ -112,6 +112,7 @@ class InteractService:
         encode: Encode,
         constrain: Constrain,
         patience: Patience,
+        write_limit: WriteLimit,
         begin: Callable[[Start], Interaction],
     ) -> None:
         self._runner = runner
@@ -119,6 +120,7 @@ class InteractService:
         self._encode = encode
         self._constrain = constrain
         self._patience = patience
+        self._write_limit = write_limit
         self._begin = begin
 
     async def serve(self, requests: Requests, context: Context) -> None:
@@ -136,7 +138,7 @@ class InteractService:
             branches = Branches(
                 start, admission, self._runner, self._limits, secrets.token_bytes(16)
             )
-            outgoing = Outgoing(context, self._runner, start.outputs, self._patience.write)
+            outgoing = Outgoing(context, self._runner, start.outputs, self._write_limit)
             call = _Call(actions, branches, admission, self._begin(start), outgoing, self._runner)
             await call.run(self._limits, self._encode, self._patience.branch)
         finally:

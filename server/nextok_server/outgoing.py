@@ -19,6 +19,7 @@ from nextok_server.events import Event
 from nextok_server.runner import Runner
 from nextok_server.sequence import Outputs
 from nextok_server.streams import Admission, Stream
+from nextok_server.write_limit import WriteLimit
 
 # Events that one message holds at most: some 3 MB where each has a whole vocabulary.
 _EVENTS_PER_MESSAGE = 256
@@ -63,7 +64,7 @@ class Outgoing:
         context: Of the rpc.
         runner: Whose streams are forwarded.
         outputs: What each event holds.
-        timeout: Seconds that a message may be left unread.
+        limit: How long a message may be left unread.
     """
 
     def __init__(
@@ -71,12 +72,12 @@ class Outgoing:
         context: grpc.aio.ServicerContext[Any, Any],
         runner: Runner,
         outputs: Outputs,
-        timeout: float,
+        limit: WriteLimit,
     ) -> None:
         self._context = context
         self._runner = runner
         self._most = most_events(outputs)
-        self._timeout = timeout
+        self._limit = limit
 
     async def write(self, message: Message | bytes) -> None:
         """Writes a message, encoded or not.
@@ -85,15 +86,20 @@ class Outgoing:
             ReaderTooSlow: It was not taken in time.
             asyncio.CancelledError: The client has left.
         """
+        writing = self._limit.begin()
         try:
-            async with asyncio.timeout(self._timeout):
-                await self._context.write(message)
-        except TimeoutError:
-            raise ReaderTooSlow(f"a message was not read within {self._timeout:g} s") from None
+            await self._context.write(message)
+        except asyncio.CancelledError:
+            if writing.was_given_up():
+                seconds = self._limit.seconds
+                raise ReaderTooSlow(f"a message was not read within {seconds:g} s") from None
+            raise
         except grpc.aio.InternalError:
             # What gRPC says of a message that it still held when the client left, if it comes to
             # that before it cancels the handler.
             raise asyncio.CancelledError from None
+        finally:
+            self._limit.end(writing)
 
     async def forward(self, stream: Stream, teller: Teller) -> None:
         """Writes what a stream tells, as it comes, until the teller has finished."""

@@ -39,6 +39,7 @@ from nextok_server.sequence import Outputs, Request, StopParams
 from nextok_server.streams import Admission, Stream
 from nextok_server.tally import Tally
 from nextok_server.tokenizer import Tokenizer
+from nextok_server.write_limit import WriteLimit
 
 SERVICE = "nextok.v1.TextGenerationService"
 _log = structlog.get_logger(__name__)
@@ -81,14 +82,15 @@ class Service:
         self._constraints = constraints
         self._drafts = drafts
         self._window = stream_window
-        self._write_timeout = write_timeout
+        self._write_limit = WriteLimit(write_timeout)
         self._replies = replies.Replies(tokenizer)
         self._interact = InteractService(
             runner=runner,
             limits=limits,
             encode=self._encode,
             constrain=lambda form: constraints.compile(form, eos_token_ids),
-            patience=Patience(branch_idle_seconds, action_timeout, write_timeout),
+            patience=Patience(branch_idle_seconds, action_timeout),
+            write_limit=self._write_limit,
             begin=self._begin_interaction,
         )
 
@@ -248,7 +250,7 @@ class Service:
         prompt.seed = request.sampling.seed
         prompt.max_tokens = request.stop.max_tokens
         prompt.drafts = request.drafts
-        outgoing = Outgoing(context, self._runner, request.outputs, self._write_timeout)
+        outgoing = Outgoing(context, self._runner, request.outputs, self._write_limit)
         await outgoing.write(pb.GenerateResponse(prompt=prompt))
         group = Completions(choices, completions, self._replies)
         try:
@@ -268,7 +270,7 @@ class Service:
 
     async def _stream_scores(self, task: ScoreTask, admission: Admission, context: Context) -> None:
         scores = Scores(task, self._replies)
-        outgoing = Outgoing(context, self._runner, task.outputs, self._write_timeout)
+        outgoing = Outgoing(context, self._runner, task.outputs, self._write_limit)
         await outgoing.write(pb.ScoreResponse(prompt=self._prompt_info(task.prompt)))
         for part, stream in self._started(task, admission):
             scores.begin(part, stream.sequence if stream else None)
@@ -286,7 +288,7 @@ class Service:
 
     async def _stream_tree(self, task: ExploreTask, admission: Admission, context: Context) -> None:
         exploration = Exploration(task, self._runner, admission)
-        outgoing = Outgoing(context, self._runner, Outputs(), self._write_timeout)
+        outgoing = Outgoing(context, self._runner, Outputs(), self._write_limit)
         try:
             await outgoing.write(pb.ExploreResponse(prompt=self._prompt_info(task.prompt)))
             async for nodes in exploration.grow():

@@ -172,18 +172,20 @@ async def test_a_slow_reader_pauses_itself_and_gets_every_step_in_the_end(artifa
         assert [step.index for step in await read_rest(slow)] == list(range(100))
 
 
-async def test_a_reader_that_never_reads_is_let_go_after_the_time_limit(artifacts):
-    async with running_server(artifacts["fp32"], slots=1, write_timeout=1.0) as running:
-        stuck = running.stub.Generate(
-            generate_request("hello", full_vocabulary=True, ignore_eos=True)
-        )
-        await stuck.read()
-        # The only slot is free again once the reader was given up.
-        assert len((await generate(running, "you", max_tokens=3, ignore_eos=True)).steps) == 3
-        with pytest.raises(grpc.aio.AioRpcError) as raised:
-            await read_rest(stuck)
-        assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert raised.value.details() == "a message was not read within 1 s"
+async def test_readers_that_never_read_are_let_go_after_the_time_limit(artifacts):
+    async with running_server(artifacts["fp32"], slots=2, write_timeout=1.0) as running:
+        request = generate_request("hello", full_vocabulary=True, ignore_eos=True)
+        stuck = [running.stub.Generate(request) for _ in range(2)]
+        for call in stuck:
+            await call.read()
+        # The slots are free again once the readers were given up.
+        both = (generate(running, "you", max_tokens=3, ignore_eos=True) for _ in range(2))
+        assert [len(found.steps) for found in await asyncio.gather(*both)] == [3, 3]
+        for call in stuck:
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await read_rest(call)
+            assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert raised.value.details() == "a message was not read within 1 s"
 
 
 async def test_health_is_serving_when_ready_and_not_serving_while_draining(artifacts, gate):
