@@ -6,8 +6,6 @@ Knows: the wire, the tokenizer, the runner. Does not know: tensors, how a step i
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Iterator
 from collections.abc import Sequence as Many
 from typing import Any
 
@@ -16,15 +14,14 @@ import structlog
 from google.protobuf.message_factory import GetMessageClass
 
 from nextok.v1 import text_generation_pb2 as pb
-from nextok_server import replies, requests, trees, wire
+from nextok_server import replies, requests, wire
 from nextok_server.action_stream import Requests as InteractRequests
 from nextok_server.choices import Choices, start
 from nextok_server.completion import Completion
 from nextok_server.completions import Completions
 from nextok_server.constraint_compiler import ConstraintCompiler
 from nextok_server.constraint_requests import check_beginning, check_resume, read_constraint
-from nextok_server.exploration import Exploration
-from nextok_server.explore_requests import ExploreTask, read_explore
+from nextok_server.explore import ExploreService
 from nextok_server.interact import InteractService, Patience
 from nextok_server.interact_requests import Start
 from nextok_server.interactions import Interaction
@@ -32,11 +29,9 @@ from nextok_server.matching import Grammar
 from nextok_server.outgoing import Outgoing, window
 from nextok_server.phases import tell_phases
 from nextok_server.runner import Runner
-from nextok_server.score_plan import Part, ScoreTask, parts
-from nextok_server.score_requests import read_score
-from nextok_server.scores import Scores
-from nextok_server.sequence import Outputs, Request, StopParams
-from nextok_server.streams import Admission, Stream
+from nextok_server.score import ScoreService
+from nextok_server.sequence import Request, StopParams
+from nextok_server.streams import Admission
 from nextok_server.tally import Tally
 from nextok_server.tokenizer import Tokenizer
 from nextok_server.write_limit import WriteLimit
@@ -46,10 +41,6 @@ _log = structlog.get_logger(__name__)
 
 # Longer texts are tokenized on a thread of their own, so that the event loop goes on.
 _INLINE_BYTES = 2048
-# Parts of a scoring that are computed ahead of its reader. Continuations are short, and several
-# take one pass; windows are computed one by one, and the next has only to be there.
-_CONTINUATIONS_AHEAD = 16
-_WINDOWS_AHEAD = 2
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -84,6 +75,23 @@ class Service:
         self._window = stream_window
         self._write_limit = WriteLimit(write_timeout)
         self._replies = replies.Replies(tokenizer)
+        self._score = ScoreService(
+            runner=runner,
+            limits=limits,
+            encode=self._encode,
+            prompt_info=self._prompt_info,
+            replies=self._replies,
+            stream_window=stream_window,
+            write_limit=self._write_limit,
+        )
+        self._explore = ExploreService(
+            runner=runner,
+            limits=limits,
+            encode=self._encode,
+            prompt_info=self._prompt_info,
+            replies=self._replies,
+            write_limit=self._write_limit,
+        )
         self._interact = InteractService(
             runner=runner,
             limits=limits,
@@ -138,27 +146,13 @@ class Service:
         self, request: pb.ScoreRequest, context: Context
     ) -> None:
         """Tells how likely given tokens are."""
-        self._runner.check()
-        task = await read_score(request, self._limits, self._encode)
-        admission = self._runner.admit()
-        context.add_done_callback(lambda _: self._runner.leave(admission))  # type: ignore[arg-type]
-        try:
-            await self._stream_scores(task, admission, context)
-        finally:
-            self._runner.leave(admission)
+        await self._score.serve(request, context)
 
     async def Explore(  # noqa: N802
         self, request: pb.ExploreRequest, context: Context
     ) -> None:
         """Grows the tree of likely continuations."""
-        self._runner.check()
-        task = await read_explore(request, self._limits, self._encode)
-        admission = self._runner.admit()
-        context.add_done_callback(lambda _: self._runner.leave(admission))  # type: ignore[arg-type]
-        try:
-            await self._stream_tree(task, admission, context)
-        finally:
-            self._runner.leave(admission)
+        await self._explore.serve(request, context)
 
     async def Interact(  # noqa: N802
         self, requests: InteractRequests, context: Context
@@ -267,59 +261,6 @@ class Service:
             completions=len(completions),
             completion_tokens=group.tokens,
         )
-
-    async def _stream_scores(self, task: ScoreTask, admission: Admission, context: Context) -> None:
-        scores = Scores(task, self._replies)
-        outgoing = Outgoing(context, self._runner, task.outputs, self._write_limit)
-        await outgoing.write(pb.ScoreResponse(prompt=self._prompt_info(task.prompt)))
-        for part, stream in self._started(task, admission):
-            scores.begin(part, stream.sequence if stream else None)
-            if stream is None:
-                await outgoing.write(scores.reply([]))
-            else:
-                await outgoing.forward(stream, scores)
-        await outgoing.write(pb.ScoreResponse(summary=scores.summary()))
-        _log.info(
-            "scored",
-            prompt_tokens=len(task.prompt),
-            continuations=len(task.continuations),
-            computed_tokens=scores.computed,
-        )
-
-    async def _stream_tree(self, task: ExploreTask, admission: Admission, context: Context) -> None:
-        exploration = Exploration(task, self._runner, admission)
-        outgoing = Outgoing(context, self._runner, Outputs(), self._write_limit)
-        try:
-            await outgoing.write(pb.ExploreResponse(prompt=self._prompt_info(task.prompt)))
-            async for nodes in exploration.grow():
-                for message in trees.messages(nodes, self._replies):
-                    await outgoing.write(message)
-            await outgoing.write(pb.ExploreResponse(summary=trees.summary(exploration)))
-        finally:
-            admission.spend(exploration.computed_tokens)
-        _log.info(
-            "explored",
-            prompt_tokens=len(task.prompt),
-            nodes=len(exploration.tree.listed),
-            computed_tokens=exploration.computed_tokens,
-        )
-
-    def _started(
-        self, task: ScoreTask, admission: Admission
-    ) -> Iterator[tuple[Part, Stream | None]]:
-        """The parts of a scoring, in order, each with its stream; some are started ahead."""
-        few = task.outputs.full or not task.continuations
-        most = _WINDOWS_AHEAD if few else _CONTINUATIONS_AHEAD
-        ahead: deque[tuple[Part, Stream | None]] = deque()
-        for part in parts(task, self._limits.context_length):
-            stream = None
-            if part.request is not None:
-                events = window(task.outputs, self._window)
-                stream = self._runner.start(admission, part.request, window=events)
-            ahead.append((part, stream))
-            if len(ahead) == most:
-                yield ahead.popleft()
-        yield from ahead
 
     def _prompt_info(self, ids: Many[int]) -> pb.PromptInfo:
         return pb.PromptInfo(
