@@ -19,7 +19,7 @@ SLOTS, QUEUE = 16, 80
 AT_ONCE = 48
 # Of the short form and of the long one. The first streams make threads' arenas, gRPC's pools, and
 # the caches of the interpreter.
-STREAMS, WARM_UP = (5_000, 60_000), (3_000, 6_000)
+STREAMS, WARM_UP = (4_000, 60_000), (2_000, 6_000)
 MOST_GROWTH = 4 << 20
 SEED = 3
 

@@ -11,7 +11,7 @@ from support.processes import free_slots, resident
 from support.traffic import Chaos, Tally
 
 SLOTS = 16
-SHORT_SECONDS = 24.0
+SHORT_SECONDS = 15.0
 SEED = 2
 MIX = [
     (70, "read"),
