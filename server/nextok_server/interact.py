@@ -41,8 +41,8 @@ from nextok_server.outgoing import Outgoing
 from nextok_server.requests import Limits
 from nextok_server.runner import Runner
 from nextok_server.score_requests import Encode
+from nextok_server.serving import Serving
 from nextok_server.streams import Admission
-from nextok_server.write_limit import WriteLimit
 
 _log = structlog.get_logger(__name__)
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -95,54 +95,40 @@ class InteractService:
     """Serves calls of Interact.
 
     Args:
-        runner: Runs the branches.
-        limits: Of requests.
-        encode: Text to token ids.
+        serving: What calls are served with.
         constrain: Compiles forms.
         patience: How long things may take.
-        write_limit: How long a message may be left unread.
         begin: Makes what turns a call's events into answers.
     """
 
     def __init__(
         self,
         *,
-        runner: Runner,
-        limits: Limits,
-        encode: Encode,
+        serving: Serving,
         constrain: Constrain,
         patience: Patience,
-        write_limit: WriteLimit,
         begin: Callable[[Start], Interaction],
     ) -> None:
-        self._runner = runner
-        self._limits = limits
-        self._encode = encode
+        self._serving = serving
         self._constrain = constrain
         self._patience = patience
-        self._write_limit = write_limit
         self._begin = begin
 
     async def serve(self, requests: Requests, context: Context) -> None:
         """Answers one call."""
-        self._runner.check()
-        actions = Actions(requests, self._runner, self._patience.action)
+        serving = self._serving
+        runner, limits = serving.runner, serving.limits
+        runner.check()
+        actions = Actions(requests, runner, self._patience.action)
         first = await actions.next()
         if first is None:
             raise InvalidRequest("start", "is missing: the first message of a call has to begin it")
-        start = await read_start(first, self._limits, self._encode, self._constrain)
-        admission = self._runner.admit()
-        # Besides `finally` below: a handler that is torn down may not get to it in time.
-        context.add_done_callback(lambda _: self._runner.leave(admission))  # type: ignore[arg-type]
-        try:
-            branches = Branches(
-                start, admission, self._runner, self._limits, secrets.token_bytes(16)
-            )
-            outgoing = Outgoing(context, self._runner, start.outputs, self._write_limit)
-            call = _Call(actions, branches, admission, self._begin(start), outgoing, self._runner)
-            await call.run(self._limits, self._encode, self._patience.branch)
-        finally:
-            self._runner.leave(admission)
+        start = await read_start(first, limits, serving.encode, self._constrain)
+        with serving.admitted(context) as admission:
+            branches = Branches(start, admission, runner, limits, secrets.token_bytes(16))
+            outgoing = serving.outgoing(context, start.outputs)
+            call = _Call(actions, branches, admission, self._begin(start), outgoing, runner)
+            await call.run(limits, serving.encode, self._patience.branch)
 
 
 class _Call:

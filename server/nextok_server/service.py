@@ -26,11 +26,12 @@ from nextok_server.interact import InteractService, Patience
 from nextok_server.interact_requests import Start
 from nextok_server.interactions import Interaction
 from nextok_server.matching import Grammar
-from nextok_server.outgoing import Outgoing, window
+from nextok_server.outgoing import window
 from nextok_server.phases import tell_phases
 from nextok_server.runner import Runner
 from nextok_server.score import ScoreService
 from nextok_server.sequence import Request, StopParams
+from nextok_server.serving import Serving
 from nextok_server.streams import Admission
 from nextok_server.tally import Tally
 from nextok_server.tokenizer import Tokenizer
@@ -73,32 +74,21 @@ class Service:
         self._constraints = constraints
         self._drafts = drafts
         self._window = stream_window
-        self._write_limit = WriteLimit(write_timeout)
         self._replies = replies.Replies(tokenizer)
-        self._score = ScoreService(
-            runner=runner,
-            limits=limits,
-            encode=self._encode,
-            prompt_info=self._prompt_info,
-            replies=self._replies,
-            stream_window=stream_window,
-            write_limit=self._write_limit,
+        self._serving = Serving(
+            runner,
+            limits,
+            self._encode,
+            self._prompt_info,
+            self._replies,
+            WriteLimit(write_timeout),
         )
-        self._explore = ExploreService(
-            runner=runner,
-            limits=limits,
-            encode=self._encode,
-            prompt_info=self._prompt_info,
-            replies=self._replies,
-            write_limit=self._write_limit,
-        )
+        self._score = ScoreService(self._serving, stream_window)
+        self._explore = ExploreService(self._serving)
         self._interact = InteractService(
-            runner=runner,
-            limits=limits,
-            encode=self._encode,
+            serving=self._serving,
             constrain=lambda form: constraints.compile(form, eos_token_ids),
             patience=Patience(branch_idle_seconds, action_timeout),
-            write_limit=self._write_limit,
             begin=self._begin_interaction,
         )
 
@@ -131,16 +121,10 @@ class Service:
         """Continues a prompt, step by step."""
         self._runner.check()
         own, stop, count = await self._read_generate(request)
-        admission = self._runner.admit(_sure_tokens(own, stop))
-        # Besides `finally` below: a handler that is torn down may not get to it in time.
-        # (The stubs type the callback as a class rather than a protocol.)
-        context.add_done_callback(lambda _: self._runner.leave(admission))  # type: ignore[arg-type]
-        try:
+        with self._serving.admitted(context, _sure_tokens(own, stop)) as admission:
             events = window(own.outputs, self._window, count)
             choices = start(self._runner, admission, own, count, window=events)
             await self._stream_completions(stop, choices, admission, context)
-        finally:
-            self._runner.leave(admission)
 
     async def Score(  # noqa: N802
         self, request: pb.ScoreRequest, context: Context
@@ -244,7 +228,7 @@ class Service:
         prompt.seed = request.sampling.seed
         prompt.max_tokens = request.stop.max_tokens
         prompt.drafts = request.drafts
-        outgoing = Outgoing(context, self._runner, request.outputs, self._write_limit)
+        outgoing = self._serving.outgoing(context, request.outputs)
         await outgoing.write(pb.GenerateResponse(prompt=prompt))
         group = Completions(choices, completions, self._replies)
         try:
