@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 NAP_SECONDS = 0.002
@@ -25,19 +25,33 @@ TIMES_AS_LONG = 3.0
 COUNT = 200  # some 10 us
 
 
+# From when to when, by time.monotonic().
+Span = tuple[float, float]
+
+
 @dataclass
 class SlowMoments:
-    """Spans of time.monotonic(), known once the watch has ended.
+    """The moments, known once the watch has ended.
 
     Attributes:
-        spans: Beginning and end of each.
+        spans: Of each.
     """
 
-    spans: list[tuple[float, float]] = field(default_factory=list)
+    spans: list[Span] = field(default_factory=list)
 
-    def during(self, began: float, ended: float) -> bool:
-        """Whether one overlaps."""
-        return any(start < ended and began < end for start, end in self.spans)
+    def judged(self, spans: Iterable[Span]) -> list[float]:
+        """How long those were, in seconds, that none of the moments overlaps."""
+        return [
+            ended - began
+            for began, ended in spans
+            if not any(start < ended and began < end for start, end in self.spans)
+        ]
+
+    def p99(self, rounds: Iterable[Iterable[Span]]) -> float:
+        """How long what is judged took at the 99th percentile: the median of the rounds."""
+        return statistics.median(
+            statistics.quantiles(self.judged(spans), n=100)[-1] for spans in rounds
+        )
 
     @property
     def seconds(self) -> float:
@@ -60,14 +74,14 @@ def slow_moments() -> Iterator[SlowMoments]:
     found.spans = [(start, end) for start, end in json.loads(said or "[]")]
 
 
-def spans_of(naps: list[tuple[float, float, float]]) -> list[tuple[float, float]]:
+def spans_of(naps: list[tuple[float, float, float]]) -> list[Span]:
     """The slow ones, those next to each other as one; one by itself may be an interrupt.
 
     Args:
         naps: When each began, when it woke up, when it had counted, in seconds.
     """
     usual = statistics.median(counted - woke for _, woke, counted in naps)
-    spans: list[tuple[float, float]] = []
+    spans: list[Span] = []
     for began, woke, counted in naps:
         late = woke - began > NAP_SECONDS + LATE_SECONDS
         if not late and counted - woke <= TIMES_AS_LONG * usual:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import statistics
 import time
 import urllib.request
 from collections.abc import AsyncIterator
@@ -18,7 +17,7 @@ from h2.settings import SettingCodes
 from support.h2_client import H2Client, message
 from support.processes import free_slots, resident
 from support.serving import generate_request
-from support.slow_moments import SlowMoments, slow_moments
+from support.slow_moments import SlowMoments, Span, slow_moments
 from support.traffic import Received
 
 from nextok.v1 import text_generation_pb2 as pb
@@ -30,8 +29,6 @@ SLOTS = SLOW + OTHERS
 STREAMS_A_ROUND = (2, 8)
 MOST_GROWTH = 16 << 20
 MOST_RATIO = 1.1
-# From when to when.
-Gap = tuple[float, float]
 # Looks at a server that does nothing any more, and seconds between them.
 LOOKS, LOOK_SECONDS = 4, 0.15
 
@@ -55,22 +52,14 @@ class Found:
     """
 
     growth: int = 0
-    without: list[list[Gap]] = field(default_factory=list)
-    beside: list[list[Gap]] = field(default_factory=list)
+    without: list[list[Span]] = field(default_factory=list)
+    beside: list[list[Span]] = field(default_factory=list)
     differ: int = 0
     lost_slots: int = 0
 
     def ratio(self, slow: SlowMoments) -> float:
-        """How many times as long others wait beside slow readers."""
-        return p99(self.beside, slow) / p99(self.without, slow)
-
-
-def p99(rounds: list[list[Gap]], slow: SlowMoments) -> float:
-    """Gaps at p99, in seconds: the median of the rounds. Not judged: when the machine was slow."""
-    return statistics.median(
-        statistics.quantiles([e - b for b, e in gaps if not slow.during(b, e)], n=100)[-1]
-        for gaps in rounds
-    )
+        """How many times as long others wait beside slow readers, at p99."""
+        return slow.p99(self.beside) / slow.p99(self.without)
 
 
 class Watched:
@@ -129,7 +118,7 @@ async def slow_readers(server: Watched, left: int = SLOW) -> AsyncIterator[None]
         yield
 
 
-async def read_all(stub: Any, gaps: list[Gap]) -> Received:
+async def read_all(stub: Any, gaps: list[Span]) -> Received:
     """Reads a stream, and adds the gaps between its tokens."""
     received = Received()
     request = generate_request([3, 4], seed=4, max_tokens=120, ignore_eos=True)
@@ -145,9 +134,9 @@ async def read_all(stub: Any, gaps: list[Gap]) -> Received:
     return received
 
 
-async def round_of(stub: Any, alone: Received, found: Found, streams: int) -> list[Gap]:
+async def round_of(stub: Any, alone: Received, found: Found, streams: int) -> list[Span]:
     """Others read so many streams each; returns the gaps between their tokens."""
-    gaps: list[Gap] = []
+    gaps: list[Span] = []
 
     async def one_after_another() -> None:
         for _ in range(streams):
@@ -220,8 +209,8 @@ async def test_clients_that_read_nothing_cost_little_and_hold_up_only_themselves
         growth_bytes=found.growth,
         differ=found.differ,
         lost_slots=found.lost_slots,
-        gap_without_seconds=round(p99(found.without, slow), 5),
-        gap_beside_seconds=round(p99(found.beside, slow), 5),
+        gap_without_seconds=round(slow.p99(found.without), 5),
+        gap_beside_seconds=round(slow.p99(found.beside), 5),
     )
     assert found.growth < MOST_GROWTH
     assert found.differ == 0
