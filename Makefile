@@ -62,7 +62,7 @@ examples/node/node_modules: examples/node/package-lock.json
 WORKERS ?= 2
 
 test: $(READY) $(NODE) ## Every test.
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile \
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder \
 	  --max-worker-restart 0
 
 test-packages: $(READY) build/test-model ## Wheels and sdist, installed into bare environments.
