@@ -100,7 +100,8 @@ def test_it_exports_serves_shows_every_step_and_leaves_nothing_behind(demo, tmp_
 
 @needs_export
 def test_keep_leaves_the_artifact_where_it_was_asked_for(demo, tmp_path):
-    assert demo("--keep", str(tmp_path / "kept"), "--precision", "fp32").exit_code == 0
+    result = demo("--keep", str(tmp_path / "kept"), "--precision", "fp32")
+    assert result.exit_code == 0, result.output
     assert (tmp_path / "kept" / "manifest.json").read_text() == "demo fp32"
 
 

@@ -125,9 +125,13 @@ async def test_cancelled_calls_leave_no_memory_behind(hands, target, service):
     service.script = [*generation("a")[:2], Hold()]
     async with hands.open(target) as client:
         await cancel_many(hands, client, 100)  # what is allocated once
-        before = resident_bytes()
-        await cancel_many(hands, client, 300)
-        assert (resident_bytes() - before) / 300 < 8192  # client and server together
+        grown = []
+        for _ in range(3):
+            before = resident_bytes()
+            await cancel_many(hands, client, 150)
+            grown.append(resident_bytes() - before)
+        # What is kept is kept every time; what else this process does makes it grow now and then.
+        assert min(grown) / 150 < 8192  # client and server together
 
 
 async def cancel_many(hands, client, count):
