@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import grpc
 from google.protobuf.message import Message
@@ -32,15 +34,20 @@ class Running:
         return f"127.0.0.1:{self.app.port}"
 
 
+# Hundreds of servers load the same file, a quarter of a second each; nothing changes a tokenizer.
+_load_tokenizer = functools.lru_cache(maxsize=4)(Tokenizer.from_file)
+
+
 @contextlib.asynccontextmanager
 async def running_server(artifact: Path, **settings: Any) -> AsyncIterator[Running]:
     # Steps are told at once, so that a test that holds the model back has what came before.
     settings = {"spinning": False, "message_interval": 0.0, **settings}
     config = Config(artifact=artifact, listen="127.0.0.1:0", **settings)
-    app = await create_server(config)
+    with mock.patch.object(Tokenizer, "from_file", _load_tokenizer):
+        app = await create_server(config)
     options = [("grpc.max_receive_message_length", 64 << 20)]
     async with grpc.aio.insecure_channel(f"127.0.0.1:{app.port}", options=options) as channel:
-        tokenizer = Tokenizer.from_file(artifact / "tokenizer.json")
+        tokenizer = _load_tokenizer(artifact / "tokenizer.json")
         yield Running(app, channel, pb_grpc.TextGenerationServiceStub(channel), tokenizer)
     await app.stop(5.0)
 

@@ -56,8 +56,8 @@ async def shares(address: str, tokens: int) -> list[int]:
     return found
 
 
-async def test_a_client_with_200_streams_gets_no_more_than_others(start, artifacts, figures):
-    _, address = start(*FLAGS, artifact=artifacts["fp32"])
+async def test_a_client_with_200_streams_gets_no_more_than_others(start, small, figures):
+    _, address = start(*FLAGS, artifact=small["fp32"])
     found = await shares(address, 40_000 if figures.minutes else 2500)
     index = jain(found)
     figures.add(
@@ -70,6 +70,6 @@ async def test_a_client_with_200_streams_gets_no_more_than_others(start, artifac
     assert index >= LEAST
 
 
-async def test_the_check_finds_who_is_served_by_the_number_of_requests(start, artifacts):
-    _, address = start(*FLAGS, artifact=artifacts["fp32"], fault="unfair")
+async def test_the_check_finds_who_is_served_by_the_number_of_requests(start, small):
+    _, address = start(*FLAGS, artifact=small["fp32"], fault="unfair")
     assert jain(await shares(address, 1000)) < LEAST

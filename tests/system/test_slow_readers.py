@@ -26,7 +26,7 @@ from nextok.v1 import text_generation_pb2_grpc as pb_grpc
 SLOW, OTHERS = 64, 4
 SLOTS = SLOW + OTHERS
 # Of each of the others, in the short form and in the long one.
-STREAMS_A_ROUND = (2, 8)
+STREAMS_A_ROUND = (1, 8)
 MOST_GROWTH = 16 << 20
 MOST_RATIO = 1.1
 # Looks at a server that does nothing any more, and seconds between them.
