@@ -19,7 +19,7 @@ SLOTS, QUEUE = 16, 80
 AT_ONCE = 48
 # Of the short form and of the long one, which does it three times. The first streams make threads'
 # arenas, gRPC's pools, and the caches of the interpreter.
-STREAMS, WARM_UP, TIMES = (4_000, 20_000), (2_000, 6_000), (1, 3)
+STREAMS, WARM_UP, TIMES = (2_000, 20_000), (1_500, 6_000), (1, 3)
 # Of so many streams. gRPC itself keeps some 30 bytes of each that was given up while it wrote
 # (github.com/grpc/grpc/issues/43360), so that more streams grow more.
 MOST_GROWTH = 4 << 20

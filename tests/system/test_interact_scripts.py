@@ -38,7 +38,7 @@ from nextok_server.sequence import Request, StopParams
 ACTIONS = 200
 STEPS = 240
 BRANCHES = 8
-SCRIPTS = int(os.environ.get("NEXTOK_INTERACT_SCRIPTS", "8"))
+SCRIPTS = int(os.environ.get("NEXTOK_INTERACT_SCRIPTS", "6"))
 ARTIFACTS = os.environ.get("NEXTOK_INTERACT_ARTIFACTS", "")
 SHOWN = {"top_logprobs": 4}
 TOKENS = 50257
