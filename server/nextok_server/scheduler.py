@@ -77,8 +77,10 @@ class Scheduler:
     @property
     def has_work(self) -> bool:
         """Whether a step would compute anything."""
-        admissible = self._cache.has_room or self._resting_relative() is not None
-        return (bool(self._waiting) and admissible) or any(map(_is_ready, self._running))
+        if self._waiting and (self._cache.has_room or self._resting_relative() is not None):
+            return True
+        # The latest first: those that nobody reads have been there for long.
+        return any(map(_is_ready, reversed(self._running)))
 
     def add(self, sequence: Sequence) -> None:
         """Puts a sequence in the queue, where its caller and its priority put it."""
@@ -202,7 +204,7 @@ class Scheduler:
         slots and wait for more do not hold each other up.
         """
         resting = [sequence for sequence in self._running if sequence.idle]
-        if not resting or not self._waiting:
+        if not resting:
             return None
         families = self._waiting.families
         relatives = [sequence for sequence in resting if sequence.request.family in families]
