@@ -125,7 +125,7 @@ async def test_samples_are_distributed_as_those_without_drafts(small_server):
         async with gate:
             return await generate(small_server, prompt, seed=seed, drafts=drafts, **options)
 
-    count = 700
+    count = 500
     on, off = [
         await asyncio.gather(*(draw(seed + count * drafts, drafts) for seed in range(count)))
         for drafts in (True, False)

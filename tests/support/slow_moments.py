@@ -49,8 +49,11 @@ class SlowMoments:
 
     def p99(self, rounds: Iterable[Iterable[Span]]) -> float:
         """How long what is judged took at the 99th percentile: the median of the rounds."""
+        judged = [found for spans in rounds if (found := self.judged(spans))]
         return statistics.median(
-            statistics.quantiles(self.judged(spans), n=100)[-1] for spans in rounds
+            # One by itself has no percentiles.
+            statistics.quantiles(found * 2 if len(found) == 1 else found, n=100)[-1]
+            for found in judged
         )
 
     @property
