@@ -279,30 +279,20 @@ class Runner:
         Returns:
             Whether to go on.
         """
-        while True:
-            try:
-                command = self._inbox.get_nowait()
-            except queue.Empty:
-                try:
-                    command = self._wait()
-                except queue.Empty:
-                    return True
-            if command is None:
-                return False
-            command()
-
-    def _wait(self) -> _Command | None:
-        """Waits for a command where there is nothing to compute.
-
-        Raises:
-            queue.Empty: There is something to compute, or memory to give back.
-        """
-        # Before the look at what there is to do: an acknowledgement that comes after it wakes us.
-        self._looking = True
         try:
-            if self._engine.has_work:
-                raise queue.Empty
-            self._resting = True
-            return self._inbox.get(timeout=_TRIM_SECONDS if self._engine.has_excess else None)
+            while True:
+                if self._inbox.empty():
+                    # Before the look at what there is to do: an acknowledgement that comes after
+                    # it wakes us. Only now: the look goes through all running sequences.
+                    self._looking = True
+                    self._resting = not self._engine.has_work
+                patience = _TRIM_SECONDS if self._resting and self._engine.has_excess else None
+                command = self._inbox.get(self._resting, patience)
+                self._looking = self._resting = False
+                if command is None:
+                    return False
+                command()
+        except queue.Empty:
+            return True
         finally:
             self._looking = self._resting = False
