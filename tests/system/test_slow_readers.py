@@ -199,9 +199,11 @@ def serve(start, small):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             metrics = probe.getsockname()[1]
-        flags = ("--metrics-listen", f"127.0.0.1:{metrics}", "--message-interval", "0")
-        flags = (*flags, "--write-timeout", "600")
-        process, address = start("--slots", str(SLOTS), *flags, artifact=small["int8"], fault=fault)
+        flags = (
+            *("--slots", str(SLOTS), "--metrics-listen", f"127.0.0.1:{metrics}"),
+            *("--message-interval", "0", "--write-timeout", "600"),
+        )
+        process, address = start(*flags, artifact=small["int8"], fault=fault)
         return Watched(process, address, metrics)
 
     return lambda fault=None: (run(fault=fault), run(fault=fault))
