@@ -191,7 +191,8 @@ class AsyncClient(
         return self._running.add(AsyncExploration(self._stub.Explore(request, timeout=timeout)))
 
     def _start_session(self, request: pb.InteractRequest, *, timeout: float | None) -> AsyncSession:
-        return self._running.add(AsyncSession(self._stub.Interact(timeout=timeout), request))
+        open_call = partial(self._stub.Interact, timeout=timeout)
+        return self._running.add(AsyncSession(open_call, request))
 
     def _start_contrast(self, lockstep: Lockstep, *, timeout: float | None) -> AsyncContrast:
         contrast = AsyncContrast(

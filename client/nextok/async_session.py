@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -29,6 +29,9 @@ from nextok.values import GenerateSummary, PromptInfo, Step
 
 T = TypeVar("T")
 
+# Of 1,000 calls that a server refuses at once, some 5 lose their status on a busy machine.
+_ATTEMPTS = 5
+
 
 class AsyncSession:
     """An interactive generation: its branches, and what is common to them.
@@ -38,8 +41,11 @@ class AsyncSession:
     refers to it any more. Tasks may share it.
     """
 
-    def __init__(self, call: Any, request: pb.InteractRequest) -> None:
-        self._call = call
+    def __init__(self, open_call: Callable[[], Any], request: pb.InteractRequest) -> None:
+        self._open_call = open_call
+        self._call = open_call()
+        self._attempts = 1
+        self._write_failed = False
         self._interaction = Interaction(request)
         self._first = self._interaction.current
         # Actions are noted in the order in which they are sent.
@@ -179,8 +185,11 @@ class AsyncSession:
 
     async def _write(self, request: pb.InteractRequest) -> None:
         # Where the call has ended, reading it tells why.
-        with contextlib.suppress(grpc.RpcError, asyncio.InvalidStateError):
-            await self._own(self._call.write(request))
+        with contextlib.suppress(asyncio.InvalidStateError):
+            try:
+                await self._own(self._call.write(request))
+            except grpc.RpcError:
+                self._write_failed = True
 
     async def _wait(self, pending: Sequence[Pending]) -> None:
         for one in pending:
@@ -199,12 +208,35 @@ class AsyncSession:
                 raise RuntimeError("the session has ended")
             self._interaction.add(message)
         except grpc.RpcError as error:
+            if self._lost_its_status(error):
+                await self._begin_again()
+                return
             self._failure = error_from_rpc(error)
             raise self._failure from error
         except NextokError as error:
             self._failure = error
             self._call.cancel()
             raise
+
+    def _lost_its_status(self, error: grpc.RpcError) -> bool:
+        """Whether grpc.aio may have put INTERNAL in the place of the server's own status.
+
+        It does where a call ends while it is written to. Made again, before anything was
+        answered, the call tells why the server refused it.
+        """
+        return (
+            self._write_failed
+            and error.code() is grpc.StatusCode.INTERNAL
+            and self._interaction.prompt is None
+            and self._attempts < _ATTEMPTS
+            and not self._cancelled
+        )
+
+    async def _begin_again(self) -> None:
+        self._attempts += 1
+        self._write_failed = False
+        self._call = self._open_call()
+        await self._write(self._start[0])
 
     async def _own(self, operation: Awaitable[T]) -> T:
         """Waits for the call; that it was cancelled here is an error like others."""

@@ -188,6 +188,37 @@ async def test_a_refusal_at_the_start_is_raised_on_entering(hands, target, servi
                 pass
 
 
+class Lost:
+    """A call as grpc.aio leaves it whose end came while it was written to."""
+
+    async def write(self, _request):
+        raise self._error
+
+    async def read(self):
+        raise self._error
+
+    def cancel(self):
+        pass
+
+    _error = grpc.aio.AioRpcError(
+        grpc.StatusCode.INTERNAL, grpc.aio.Metadata(), grpc.aio.Metadata(), "Internal error"
+    )
+
+
+async def test_a_refusal_whose_status_was_lost_is_asked_for_again(target, service):
+    service.refuse_at[0] = Refuse(grpc.StatusCode.RESOURCE_EXHAUSTED, "is full")
+    async with nextok.AsyncClient(target) as client:
+        made = client._stub.Interact
+        lost = [Lost(), Lost()]
+        client._stub.Interact = lambda timeout: lost.pop() if lost else made(timeout=timeout)
+        with pytest.raises(nextok.ResourceExhausted, match="is full"):
+            await client.interact(PROMPT).start()
+        assert not lost
+        client._stub.Interact = lambda **_options: Lost()
+        with pytest.raises(nextok.Internal):
+            await client.interact(PROMPT).start()
+
+
 async def test_a_refusal_ends_the_session_and_what_came_is_kept(hands, target, service):
     service.refuse_at[2] = Refuse(grpc.StatusCode.INVALID_ARGUMENT, "too large")
     async with hands.open(target) as client, hands.inside(client.interact(PROMPT)) as session:
