@@ -41,6 +41,8 @@ class Driver:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.log_severity_level = 4
+        # As the server does where the processor has no VNNI: the same sums, without overflow.
+        options.add_session_config_entry("session.x64quantprecision", "1")
         options.register_custom_ops_library(str(nextok_kernels.library_path()))
         self.session = onnxruntime.InferenceSession(
             self.path, options, providers=["CPUExecutionProvider"]
