@@ -170,8 +170,8 @@ async def made_later(running: Running, at_least: int) -> list[BadRequest]:
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def server(artifacts):
-    async with running_server(artifacts["fp32"]) as running:
+async def server(small):
+    async with running_server(small["fp32"]) as running:
         yield running
 
 
@@ -196,19 +196,19 @@ async def test_bad_requests_are_refused_by_name_and_cost_no_step(server, calls, 
     assert steps == 0
 
 
-async def test_the_check_fails_where_ids_are_not_looked_at(artifacts, calls, monkeypatch):
+async def test_the_check_fails_where_ids_are_not_looked_at(small, calls, monkeypatch):
     monkeypatch.setattr("nextok_server.requests.read_token_ids", lambda ids, *_: list(ids))
     # A server of its own: an id that is not in the vocabulary may end the engine.
-    async with running_server(artifacts["fp32"]) as running:
+    async with running_server(small["fp32"]) as running:
         bad = [one for one in await made(running, 1) if one.field == "logprobs.token_ids"]
         found = await send_all(running, bad)
     assert found.complaints
     assert calls
 
 
-async def test_the_check_fails_where_actions_are_not_looked_at(artifacts, calls, monkeypatch):
+async def test_the_check_fails_where_actions_are_not_looked_at(small, calls, monkeypatch):
     monkeypatch.setattr("nextok_server.interact_requests._check_id", lambda token_id, *_: token_id)
-    async with running_server(artifacts["fp32"]) as running:
+    async with running_server(small["fp32"]) as running:
         bad = [one for one in await made_later(running, 1) if one.field == "pick.token_id"]
         found, _ = await send_later(running, bad, calls)
     assert found.complaints

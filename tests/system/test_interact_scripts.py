@@ -24,7 +24,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from support.checkpoints import export_artifact
+from support.checkpoints import export_artifact, make_checkpoint
 from support.interacting import action, start_request
 from support.serving import generate_request
 
@@ -41,7 +41,6 @@ BRANCHES = 8
 SCRIPTS = int(os.environ.get("NEXTOK_INTERACT_SCRIPTS", "6"))
 ARTIFACTS = os.environ.get("NEXTOK_INTERACT_ARTIFACTS", "")
 SHOWN = {"top_logprobs": 4}
-TOKENS = 50257
 # What is done, as often as it is listed: there are to be many branches.
 KINDS = (
     *("pick", "force", "sample", "sample", "sample_otherwise", "rewind"),
@@ -99,6 +98,7 @@ class Scripts(RuleBasedStateMachine):
     stub: pb_grpc.TextGenerationServiceStub
     artifact_sha256: str
     context: int
+    vocabulary: int
     # Scripts that were as long and as wide as they are to be, and actions of all of them.
     done = 0
     acted = 0
@@ -109,7 +109,7 @@ class Scripts(RuleBasedStateMachine):
     def begin(self, random):
         self.random = random
         length = random.randint(1, 40)
-        self.prompt = prompt = [31 * length + 7 * n for n in range(length)]
+        self.prompt = prompt = [(31 * length + 7 * n) % self.vocabulary for n in range(length)]
         sampling = random_sampling(random)
         self.requests = queue.SimpleQueue()
         self.call = self.stub.Interact(iter(self.requests.get, None))
@@ -131,11 +131,11 @@ class Scripts(RuleBasedStateMachine):
         branch = self.choose(implied, room=1)
         if branch:
             branch.length += 1
-            token = self.random.randrange(TOKENS)
+            token = self.random.randrange(self.vocabulary)
             self.act("pick", branch, implied, given=[token], fields={"token_id": token})
 
     def force(self, implied):
-        ids = [self.random.randrange(TOKENS) for _ in range(self.random.randint(1, 5))]
+        ids = [self.random.randrange(self.vocabulary) for _ in range(self.random.randint(1, 5))]
         branch = self.choose(implied, room=len(ids))
         if branch:
             branch.length += len(ids)
@@ -292,12 +292,13 @@ class Scripts(RuleBasedStateMachine):
 
 
 @pytest.fixture(params=["nextok", "onnxruntime"])
-def artifact(request, checkpoint, tmp_path) -> Path:
+def artifact(request, small, tmp_path) -> Path:
     """An artifact of each kind of operators, or those that are named."""
     if ARTIFACTS:
         return Path(ARTIFACTS.split(os.pathsep)[request.param_index])
     if request.param == "nextok":
-        return request.getfixturevalue("artifacts")["int8"]
+        return small["int8"]
+    checkpoint = make_checkpoint(tmp_path / "checkpoint", layers=1, width=256, vocabulary=1024)
     return export_artifact(checkpoint, tmp_path / "artifact", "int8", operators=request.param)
 
 
@@ -312,6 +313,7 @@ def test_every_branch_of_a_random_script_ends_as_a_fresh_run_of_its_tokens(artif
             "stub": stub,
             "artifact_sha256": info.artifact_sha256,
             "context": info.context_length,
+            "vocabulary": info.vocabulary_size,
         }
         machine = type("Script", (Scripts,), fields)
         run_state_machine_as_test(

@@ -24,8 +24,8 @@ def nextok(*arguments, target):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_server_with_0(start, number):
-    process, address = start()
+def test_a_signal_ends_the_server_with_0(start, small, number):
+    process, address = start(artifact=small["fp32"])
     with Client(address) as client:
         assert client.tokenize("hello")
     process.send_signal(number)
@@ -103,10 +103,10 @@ def test_a_server_that_cannot_start_says_why_in_its_exit_code(tmp_path, argument
     assert message in run.stderr
 
 
-def test_an_address_in_use_is_named(start, artifacts):
-    _, address = start()
+def test_an_address_in_use_is_named(start, small):
+    _, address = start(artifact=small["fp32"])
     run = subprocess.run(
-        [sys.executable, "-m", "nextok_server", str(artifacts["fp32"]), "--listen", address],
+        [sys.executable, "-m", "nextok_server", str(small["fp32"]), "--listen", address],
         capture_output=True,
         text=True,
         check=False,
@@ -116,11 +116,11 @@ def test_an_address_in_use_is_named(start, artifacts):
 
 
 def test_a_recording_replays_to_the_bit_on_another_server_and_not_on_another_artifact(
-    start, artifacts, tmp_path
+    start, small, tmp_path
 ):
-    _, one = start()
-    _, other = start("--threads", "1")
-    _, rounded = start(artifact=artifacts["int8"])
+    _, one = start(artifact=small["fp32"])
+    _, other = start("--threads", "1", artifact=small["fp32"])
+    _, rounded = start(artifact=small["int8"])
     file = str(tmp_path / "recording")
     asked = ("--max-tokens", "20", "--temperature", "0.9", "--record", file)
     run = nextok("generate", "Once upon a", *asked, target=one)

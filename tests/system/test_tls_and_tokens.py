@@ -172,13 +172,13 @@ async def let_in(artifact, folder) -> list[str]:
     return found
 
 
-async def test_only_those_are_answered_who_may_be(artifacts, tmp_path, figures):
+async def test_only_those_are_answered_who_may_be(small, tmp_path, figures):
     papers = Papers(tmp_path)
     table = cases(papers)
     rotations = 100 if figures.minutes else ROTATIONS
-    wrong = await wrong_cases(artifacts["fp32"], papers, table)
-    lost = await lost_in_rotation(artifacts["fp32"], papers, rotations)
-    open_rpcs = await let_in(artifacts["fp32"], tmp_path)
+    wrong = await wrong_cases(small["fp32"], papers, table)
+    lost = await lost_in_rotation(small["fp32"], papers, rotations)
+    open_rpcs = await let_in(small["fp32"], tmp_path)
     figures.add(
         11,
         f"TLS and tokens: {len(wrong)} of {len(table)} certificate cases wrong, {lost} of "
@@ -195,20 +195,20 @@ async def test_only_those_are_answered_who_may_be(artifacts, tmp_path, figures):
     assert open_rpcs == []
 
 
-async def test_the_check_finds_a_server_that_trusts_strangers(artifacts, tmp_path):
+async def test_the_check_finds_a_server_that_trusts_strangers(small, tmp_path):
     papers = Papers(tmp_path)
     with papers.authority.open("ab") as file:
         file.write(papers.theirs.cert_pem.bytes())
-    wrong = await wrong_cases(artifacts["fp32"], papers, cases(papers))
+    wrong = await wrong_cases(small["fp32"], papers, cases(papers))
     assert wrong == ["a client of another authority"]
 
 
-async def test_the_check_finds_an_rpc_that_asks_for_no_token(artifacts, tmp_path, monkeypatch):
+async def test_the_check_finds_an_rpc_that_asks_for_no_token(small, tmp_path, monkeypatch):
     real = Access._check
 
     def careless(self, entries, details):
         return "anybody" if details.method.endswith("/Tokenize") else real(self, entries, details)
 
     monkeypatch.setattr(Access, "_check", careless)
-    found = await let_in(artifacts["fp32"], tmp_path)
+    found = await let_in(small["fp32"], tmp_path)
     assert {path.split(",")[0].rpartition("/")[2] for path in found} == {"Tokenize"}
