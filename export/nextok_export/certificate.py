@@ -143,7 +143,7 @@ def _play(scenario: Scenario, serving: ServingGraph, references: References) -> 
         for text, start, said in scenario.play(serving, scenario.texts):
             ids = torch.from_numpy(scenario.texts[text])
             for offset in range(0, len(said), _POSITIONS_AT_A_TIME):
-                part = torch.from_numpy(said[offset : offset + _POSITIONS_AT_A_TIME])
+                part = torch.from_numpy(said[offset : offset + _POSITIONS_AT_A_TIME]).double()
                 first = start + offset
                 following = ids[first + 1 : first + len(part) + 1]
                 for name, oracle in oracles.items():
@@ -159,7 +159,7 @@ def _compare(
     block = max(1, _BLOCK_VALUES // expected.shape[1])
     for start in range(0, len(expected), block):
         some = slice(start, start + block)
-        comparer.add(expected[some], served[some].double(), following[some])
+        comparer.add(expected[some], served[some], following[some])
 
 
 @contextmanager
