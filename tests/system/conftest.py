@@ -24,14 +24,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
-    """A model of one layer and 1024 tokens, many of them single bytes, at each precision."""
-    checkpoint = once(
+def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of one layer and 1024 tokens, many of them single bytes."""
+    return once(
         tmp_path_factory,
         "small",
         lambda folder: make_checkpoint(folder, layers=1, width=256, vocabulary=1024),
     )
-    return Exports(tmp_path_factory, checkpoint)
+
+
+@pytest.fixture(scope="session")
+def small(small_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    """It at each precision."""
+    return Exports(tmp_path_factory, small_checkpoint)
 
 
 @pytest.fixture(scope="module")

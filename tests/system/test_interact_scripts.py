@@ -24,7 +24,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from support.checkpoints import export_artifact, make_checkpoint
+from support.checkpoints import export_artifact
 from support.interacting import action, start_request
 from support.serving import generate_request
 
@@ -292,14 +292,13 @@ class Scripts(RuleBasedStateMachine):
 
 
 @pytest.fixture(params=["nextok", "onnxruntime"])
-def artifact(request, small, tmp_path) -> Path:
+def artifact(request, small, small_checkpoint, tmp_path) -> Path:
     """An artifact of each kind of operators, or those that are named."""
     if ARTIFACTS:
         return Path(ARTIFACTS.split(os.pathsep)[request.param_index])
     if request.param == "nextok":
         return small["int8"]
-    checkpoint = make_checkpoint(tmp_path / "checkpoint", layers=1, width=256, vocabulary=1024)
-    return export_artifact(checkpoint, tmp_path / "artifact", "int8", operators=request.param)
+    return export_artifact(small_checkpoint, tmp_path / "artifact", "int8", operators=request.param)
 
 
 def test_every_branch_of_a_random_script_ends_as_a_fresh_run_of_its_tokens(artifact, start):
