@@ -13,7 +13,15 @@ import grpc
 import structlog
 
 from nextok_server import current_call, errors
-from nextok_server.handlers import Behaviour, Context, Continuation, Handler, replaced, wrapped
+from nextok_server.handlers import (
+    Behaviour,
+    Context,
+    Continuation,
+    Handler,
+    Wrapping,
+    replaced,
+    wrapped,
+)
 from nextok_server.reloading import Reloading
 from nextok_server.tokens_file import Entry, find
 
@@ -50,6 +58,7 @@ class Access(grpc.aio.ServerInterceptor):
     ) -> None:
         self._tokens = tokens
         self._now = now
+        self._unnamed = Wrapping(lambda behaviour, _method: _named(behaviour, None))
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
@@ -65,6 +74,8 @@ class Access(grpc.aio.ServerInterceptor):
                 return replaced(handler, _refusing(error))
         if handler is None or not details.method.startswith(SERVICE):
             return handler
+        if name is None:
+            return self._unnamed(handler, details.method)
         return wrapped(handler, lambda behaviour: _named(behaviour, name))
 
     def _check(self, entries: tuple[Entry, ...], details: grpc.HandlerCallDetails) -> str:
@@ -111,8 +122,8 @@ def _named(behaviour: Behaviour, token_name: str | None) -> Behaviour:
             return await behaviour(request, context)
         current_call.party.set(name)
         current_call.caller.set(name)
-        with structlog.contextvars.bound_contextvars(caller=name):
-            return await behaviour(request, context)
+        structlog.contextvars.bind_contextvars(caller=name)
+        return await behaviour(request, context)
 
     return run
 

@@ -17,7 +17,15 @@ import structlog
 
 from nextok_server import current_call, errors, wire
 from nextok_server.access import SERVICE
-from nextok_server.handlers import Behaviour, Context, Continuation, Handler, behaviour_of, wrapped
+from nextok_server.handlers import (
+    Behaviour,
+    Context,
+    Continuation,
+    Handler,
+    Wrapping,
+    behaviour_of,
+    wrapped,
+)
 from nextok_server.tally import Tally
 from nextok_server.tracing import Tracing
 
@@ -43,6 +51,7 @@ class Boundary(grpc.aio.ServerInterceptor):
         self._tally = tally
         self._tracing = tracing
         self._methods = frozenset(methods)
+        self._wrapping = Wrapping(self._guarded)
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
@@ -52,6 +61,8 @@ class Boundary(grpc.aio.ServerInterceptor):
         if handler is None or inspect.isasyncgenfunction(behaviour_of(handler)):
             return handler
         method = handler_call_details.method
+        if method in self._methods:
+            return self._wrapping(handler, method)
         return wrapped(handler, lambda behaviour: self._guarded(behaviour, method))
 
     def _guarded(self, behaviour: Behaviour, method: str) -> Behaviour:
@@ -64,10 +75,9 @@ class Boundary(grpc.aio.ServerInterceptor):
             request_id = wire.begin(context)
             left = context.time_remaining()
             current_call.deadline.set(None if left is None else began + left)
-            with (
-                structlog.contextvars.bound_contextvars(request_id=request_id, rpc=rpc),
-                self._span(method, context, request_id) as end,
-            ):
+            # Until the call ends, since each has a context of its own.
+            structlog.contextvars.bind_contextvars(request_id=request_id, rpc=rpc)
+            with self._span(method, context, request_id) as end:
                 try:
                     return await self._answer(behaviour, request, context)
                 except asyncio.CancelledError:

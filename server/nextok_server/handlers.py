@@ -32,6 +32,26 @@ def wrapped(handler: Handler, wrap: Callable[[Behaviour], Behaviour]) -> Handler
     return make(behaviour, handler.request_deserializer, handler.response_serializer)
 
 
+class Wrapping:
+    """Wraps handlers as `wrapped` does, each method's once, not for every call.
+
+    Args:
+        wrap: Makes a behaviour out of another one and the method's full path.
+    """
+
+    def __init__(self, wrap: Callable[[Behaviour, str], Behaviour]) -> None:
+        self._wrap = wrap
+        self._made: dict[str, tuple[Handler, Handler]] = {}
+
+    def __call__(self, handler: Handler, method: str) -> Handler:
+        """The handler of a method that is served, wrapped: the names of others have no end."""
+        known = self._made.get(method)
+        if known is None or known[0] is not handler:
+            known = handler, wrapped(handler, lambda behaviour: self._wrap(behaviour, method))
+            self._made[method] = known
+        return known[1]
+
+
 def behaviour_of(handler: Handler) -> Behaviour:
     """What a handler does."""
     name, _ = _SHAPES[bool(handler.request_streaming), bool(handler.response_streaming)]

@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 
 from nextok_server import access, current_call, errors
-from nextok_server.handlers import Behaviour, Context, Continuation, Handler, wrapped
+from nextok_server.handlers import Behaviour, Context, Continuation, Handler, Wrapping
 
 # The rpcs that compute; the others cost next to nothing.
 _COMPUTING = frozenset(access.SERVICE + rpc for rpc in ("Generate", "Score", "Explore", "Interact"))
@@ -58,6 +58,7 @@ class Quotas(grpc.aio.ServerInterceptor):
         self._capacity = float(tokens_per_minute)
         self._clock = clock
         self._accounts: dict[str, _Account] = {}
+        self._wrapping = Wrapping(lambda behaviour, _method: self._limited(behaviour))
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
@@ -66,7 +67,7 @@ class Quotas(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None or handler_call_details.method not in _COMPUTING:
             return handler
-        return wrapped(handler, self._limited)
+        return self._wrapping(handler, handler_call_details.method)
 
     def _limited(self, behaviour: Behaviour) -> Behaviour:
         async def run(request: Any, context: Context) -> Any:

@@ -13,7 +13,6 @@ from typing import Any, NoReturn, TypeVar
 
 import grpc
 from google.protobuf import empty_pb2, unknown_fields
-from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError, Message
@@ -130,9 +129,7 @@ async def abort(context: grpc.aio.ServicerContext[Any, Any], error: errors.Serve
         delay.FromNanoseconds(int(error.retry_after * 1e9))
         detail = error_details_pb2.RetryInfo(retry_delay=delay)
     if detail is not None:
-        packed = AnyMessage()
-        packed.Pack(detail)
-        status.details.append(packed)
+        status.details.add().Pack(detail)
     trailing = (
         *context.trailing_metadata(),
         ("grpc-status-details-bin", status.SerializeToString()),
