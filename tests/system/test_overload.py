@@ -24,6 +24,8 @@ SLOTS, QUEUE = 4, 8
 FLAGS = ("--slots", str(SLOTS), "--max-queue", str(QUEUE), "--give-way")
 LEAST_GOODPUT = 0.95
 MOST_SECONDS = 0.01
+# The part of a load's time in which streams begin that are not in step with each other.
+BEGINNING = 0.25
 SEED = 7
 
 
@@ -50,14 +52,24 @@ class Load:
     """What came of requests that were sent at a rate.
 
     Attributes:
-        tokens: Of streams that came to their end, a second.
+        tokens: A second, while the load lasted.
+        received: When tokens came, and how many, of streams that came to their end.
         refusals: From when to when each took that was refused, by time.monotonic().
         wrong: What was neither whole nor refused as it should be.
     """
 
     tokens: float = 0.0
+    received: list[tuple[float, int]] = field(default_factory=list)
     refusals: list[Span] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
+
+    def rate(self, first: float, last: float) -> float:
+        """Tokens a second, of streams that came to their end, between two times.
+
+        What came before all slots were taken and while the last streams ran out is left out: how
+        long that takes depends on how streams happened to begin, not on what is refused.
+        """
+        return sum(tokens for at, tokens in self.received if first <= at < last) / (last - first)
 
 
 class Loader:
@@ -68,52 +80,51 @@ class Loader:
         self._work = work
         self._dice = random.Random(SEED)
 
-    async def one(self, load: Load) -> int:
-        """Sends one request; returns its tokens."""
+    async def one(self, load: Load) -> None:
+        """Sends one request."""
         prompt = [self._dice.randrange(1000) for _ in range(self._work.prompt)]
         began = time.monotonic()
-        tokens = 0
+        received: list[tuple[float, int]] = []
         try:
             request = generate_request(prompt, max_tokens=self._work.tokens, ignore_eos=True)
             async for message in self._stub.Generate(request):
-                tokens += len(message.steps)
+                received.append((time.monotonic(), len(message.steps)))
         except grpc.aio.AioRpcError as error:
             load.refusals.append((began, time.monotonic()))
-            if tokens or not _says_when(error):
-                load.wrong.append(f"{error.code()} after {tokens} tokens: {error.details()}")
-            return 0
-        if tokens != self._work.tokens:
-            load.wrong.append(f"{tokens} tokens")
-        return tokens
+            if received or not _says_when(error):
+                load.wrong.append(f"{error.code()} after {received}: {error.details()}")
+            return
+        if sum(tokens for _, tokens in received) != self._work.tokens:
+            load.wrong.append(f"{received}")
+        load.received += received
 
     async def all_it_can(self, seconds: float) -> Load:
-        """As many streams as it computes, and one more for each slot, one after the other."""
-        load, done, end = Load(), [], time.monotonic() + seconds
+        """As many streams as it computes, and one more for each slot, one after the other.
+
+        Like those that come at random times, they do not run in step with each other: together
+        they would start, and their prompts be computed, at once.
+        """
+        load, began = Load(), time.monotonic()
 
         async def go_on() -> None:
-            while time.monotonic() < end:
-                done.append(await self.one(load))
+            await asyncio.sleep(self._dice.uniform(0, seconds * BEGINNING))
+            while time.monotonic() < began + seconds:
+                await self.one(load)
 
-        began = time.monotonic()
         await asyncio.gather(*(go_on() for _ in range(2 * SLOTS)))
-        load.tokens = sum(done) / (time.monotonic() - began)
+        load.tokens = load.rate(began + seconds * BEGINNING, began + seconds)
         return load
 
     async def at_rate(self, rate: float, seconds: float) -> Load:
         """Requests that come at random times, so many a second, whether it keeps up or not."""
         load, began = Load(), time.monotonic()
-        due, ended, tasks = began, [], []
-
-        async def one() -> None:
-            tokens = await self.one(load)
-            ended.append((time.monotonic(), tokens))
-
+        due, tasks = began, []
         while due < began + seconds:
             await asyncio.sleep(max(0.0, due - time.monotonic()))
-            tasks.append(asyncio.create_task(one()))
+            tasks.append(asyncio.create_task(self.one(load)))
             due += self._dice.expovariate(rate)
         await asyncio.gather(*tasks)
-        load.tokens = sum(n for _, n in ended) / (max(at for at, _ in ended) - began)
+        load.tokens = load.rate(began + seconds * BEGINNING, began + seconds)
         return load
 
 
