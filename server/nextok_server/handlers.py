@@ -35,6 +35,8 @@ def wrapped(handler: Handler, wrap: Callable[[Behaviour], Behaviour]) -> Handler
 class Wrapping:
     """Wraps handlers as `wrapped` does, each method's once, not for every call.
 
+    Only for methods that are served: it remembers each, and callers can invent any number of others.
+
     Args:
         wrap: Makes a behaviour out of another one and the method's full path.
     """
@@ -44,7 +46,7 @@ class Wrapping:
         self._made: dict[str, tuple[Handler, Handler]] = {}
 
     def __call__(self, handler: Handler, method: str) -> Handler:
-        """The handler of a method that is served, wrapped: the names of others have no end."""
+        """A method's handler, wrapped."""
         known = self._made.get(method)
         if known is None or known[0] is not handler:
             known = handler, wrapped(handler, lambda behaviour: self._wrap(behaviour, method))
