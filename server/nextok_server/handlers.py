@@ -35,7 +35,7 @@ def wrapped(handler: Handler, wrap: Callable[[Behaviour], Behaviour]) -> Handler
 class Wrapping:
     """Wraps handlers as `wrapped` does, each method's once, not for every call.
 
-    Only for methods that are served: it remembers each, and callers can invent any number of others.
+    Only for methods that are served: it remembers each, and callers can invent others without end.
 
     Args:
         wrap: Makes a behaviour out of another one and the method's full path.
