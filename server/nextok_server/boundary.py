@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import inspect
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -26,6 +27,7 @@ from nextok_server.handlers import (
     behaviour_of,
     wrapped,
 )
+from nextok_server.line_limit import LineLimit
 from nextok_server.tally import Tally
 from nextok_server.tracing import Tracing
 
@@ -52,6 +54,8 @@ class Boundary(grpc.aio.ServerInterceptor):
         self._tracing = tracing
         self._methods = frozenset(methods)
         self._wrapping = Wrapping(self._guarded)
+        # A server that is asked for more than it can do has better things to do than write lines.
+        self._lines: defaultdict[str, LineLimit] = defaultdict(LineLimit)
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
@@ -107,12 +111,7 @@ class Boundary(grpc.aio.ServerInterceptor):
         except errors.ServerError as error:
             kind = type(error).__name__
             self._tally.refused[kind] += 1
-            if isinstance(error, errors.Unauthenticated | errors.Forbidden):
-                _log.warning("denied", error=kind, reason=str(error))
-            else:
-                # What is wrong with a request may quote it.
-                said = {} if isinstance(error, errors.InvalidRequest) else {"reason": str(error)}
-                _log.info("refused", error=kind, **said)
+            self._log_refusal(kind, error)
             await wire.abort(context, error)
         except (asyncio.CancelledError, grpc.aio.AbortError):
             raise
@@ -121,6 +120,16 @@ class Boundary(grpc.aio.ServerInterceptor):
             request_id = structlog.contextvars.get_contextvars()["request_id"]
             fault = errors.EngineFailed(f"internal fault, in the server's log as {request_id}")
             await wire.abort(context, fault)
+
+    def _log_refusal(self, kind: str, error: errors.ServerError) -> None:
+        if isinstance(error, errors.Unauthenticated | errors.Forbidden):
+            _log.warning("denied", error=kind, reason=str(error))
+        elif isinstance(error, errors.InvalidRequest):
+            # What is wrong with a request may quote it.
+            _log.info("refused", error=kind)
+        elif (left_out := self._lines[kind].take()) is not None:
+            more = {"left_out": left_out} if left_out else {}
+            _log.info("refused", error=kind, reason=str(error), **more)
 
 
 # gRPC tells the status of a call as a number, or as what it was given.

@@ -6,8 +6,8 @@ an rpc does.
 
 from __future__ import annotations
 
+import os
 import re
-import uuid
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
@@ -37,6 +37,7 @@ STATUS_OF: dict[type[errors.ServerError], grpc.StatusCode] = {
 
 REQUEST_ID_KEY = "x-request-id"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_REQUEST_ID_BYTES = 16  # as a uuid has
 _M = TypeVar("_M", bound=Message)
 
 
@@ -111,7 +112,7 @@ def _request_id(context: grpc.aio.ServicerContext[Any, Any]) -> str:
     for key, value in context.invocation_metadata() or ():
         if key == REQUEST_ID_KEY and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
             return value
-    return uuid.uuid4().hex
+    return os.urandom(_REQUEST_ID_BYTES).hex()
 
 
 async def abort(context: grpc.aio.ServicerContext[Any, Any], error: errors.ServerError) -> NoReturn:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import time
 
 import grpc
 import pytest
@@ -12,6 +13,7 @@ import structlog
 from support.serving import generate_request, read_rest, running_server
 
 from nextok_server import logs
+from nextok_server.line_limit import LINES, LineLimit
 from nextok_server.model import Model
 
 
@@ -45,6 +47,32 @@ async def test_every_line_about_a_call_has_its_id_and_its_rpc_and_none_has_its_t
     assert len(found) == 3
     assert all((line["request_id"], line["rpc"]) == ("asked-for", "Generate") for line in found)
     assert "secret" not in stream.getvalue()
+
+
+async def test_a_flood_of_refusals_is_counted_rather_than_written_out(artifacts):
+    stream, refused = io.StringIO(), 40
+    logs.set_up("info", "json", stream)
+    async with running_server(artifacts["fp32"], slots=1, max_queue=0) as running:
+        runs = running.stub.Generate(generate_request("hello", ignore_eos=True))
+        await runs.read()
+        began = time.monotonic()
+        for _ in range(refused):
+            with pytest.raises(grpc.aio.AioRpcError):
+                await read_rest(running.stub.Generate(generate_request("hello")))
+        seconds = time.monotonic() - began
+        runs.cancel()
+    found = [line for line in lines(stream) if line["event"] == "refused"]
+    assert LINES <= len(found) <= LINES * (int(seconds) + 2)
+
+
+def test_after_lines_that_were_left_out_the_next_one_says_how_many():
+    now = 100.0
+    limit = LineLimit(2, clock=lambda: now)
+    assert [limit.take() for _ in range(5)] == [0, 0, None, None, None]
+    now = 100.9
+    assert limit.take() is None
+    now = 101.0
+    assert [limit.take() for _ in range(3)] == [4, 0, None]
 
 
 @pytest.mark.parametrize("stream", [io.StringIO(), Terminal()], ids=["json", "console"])
