@@ -16,9 +16,9 @@ from nextok_server.assembly import Serving, assemble
 from nextok_server.config import Config
 from nextok_server.health import SERVICE_NAME as HEALTH
 from nextok_server.health import Health, Hindrance
+from nextok_server.methods import SERVICE, method_handlers
 from nextok_server.metrics import Exposition, Load, MetricsServer
 from nextok_server.runner import Runner
-from nextok_server.service import SERVICE, method_handlers
 from nextok_server.transport import add_port, health_only, make_server, open_tracing
 from nextok_server.watchdog import Watchdog
 

@@ -32,7 +32,6 @@ class ExploreService:
     async def serve(self, request: pb.ExploreRequest, context: Context) -> None:
         """Answers one call."""
         serving = self._serving
-        serving.runner.check()
         task = await read_explore(request, serving.limits, serving.encode)
         with serving.admitted(context) as admission:
             await self._stream(task, admission, context)

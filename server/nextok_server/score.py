@@ -42,7 +42,6 @@ class ScoreService:
     async def serve(self, request: pb.ScoreRequest, context: Context) -> None:
         """Answers one call."""
         serving = self._serving
-        serving.runner.check()
         task = await read_score(request, serving.limits, serving.encode)
         with serving.admitted(context) as admission:
             await self._stream(task, admission, context)

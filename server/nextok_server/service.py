@@ -11,10 +11,9 @@ from typing import Any
 
 import grpc
 import structlog
-from google.protobuf.message_factory import GetMessageClass
 
 from nextok.v1 import text_generation_pb2 as pb
-from nextok_server import replies, requests, wire
+from nextok_server import replies, requests
 from nextok_server.action_stream import Requests as InteractRequests
 from nextok_server.choices import Choices, start
 from nextok_server.completion import Completion
@@ -37,7 +36,6 @@ from nextok_server.tally import Tally
 from nextok_server.tokenizer import Tokenizer
 from nextok_server.write_limit import WriteLimit
 
-SERVICE = "nextok.v1.TextGenerationService"
 _log = structlog.get_logger(__name__)
 
 # Longer texts are tokenized on a thread of their own, so that the event loop goes on.
@@ -92,6 +90,15 @@ class Service:
             begin=self._begin_interaction,
         )
 
+    def check(self) -> None:
+        """Refuses at once what would be refused whatever is asked for.
+
+        Raises:
+            ServerError: Nothing can be computed, or nobody may wait for it any more; see
+                `Runner.admit`.
+        """
+        self._runner.check()
+
     async def GetModel(  # noqa: N802 - the contract's name
         self, _request: pb.GetModelRequest, _context: Context
     ) -> pb.GetModelResponse:
@@ -119,7 +126,6 @@ class Service:
         self, request: pb.GenerateRequest, context: Context
     ) -> None:
         """Continues a prompt, step by step."""
-        self._runner.check()
         own, stop, count = await self._read_generate(request)
         with self._serving.admitted(context, _sure_tokens(own, stop)) as admission:
             events = window(own.outputs, self._window, count)
@@ -259,22 +265,3 @@ def _sure_tokens(request: Request, stop: tuple[str, ...]) -> int:
     may_end = stop or params.stop_token_ids or params.eos_token_ids
     tokens = max(1, params.min_tokens) if may_end else params.max_tokens
     return 1 if request.drafts else max(0, tokens - len(request.forced))
-
-
-def method_handlers(service: Service) -> grpc.GenericRpcHandler:
-    """The service's handlers, with deserializers that report malformed requests themselves."""
-    descriptor = pb.DESCRIPTOR.services_by_name["TextGenerationService"]
-    handlers = {}
-    for method in descriptor.methods:
-        if method.client_streaming:
-            make = grpc.stream_stream_rpc_method_handler
-        elif method.server_streaming:
-            make = grpc.unary_stream_rpc_method_handler
-        else:
-            make = grpc.unary_unary_rpc_method_handler
-        handlers[method.name] = make(
-            getattr(service, method.name),
-            request_deserializer=wire.parser(GetMessageClass(method.input_type)),
-            response_serializer=wire.serialize,
-        )
-    return grpc.method_handlers_generic_handler(SERVICE, handlers)

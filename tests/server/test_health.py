@@ -13,8 +13,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from support.serving import generate_request, read_rest, running_server
 
 from nextok_server.health import Health, Hindrance
+from nextok_server.methods import SERVICE
 from nextok_server.model import Model
-from nextok_server.service import SERVICE
 from nextok_server.watchdog import Watchdog
 
 SERVING = health_pb2.HealthCheckResponse.SERVING

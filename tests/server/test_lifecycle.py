@@ -14,9 +14,9 @@ from support.h2_client import H2Client, message
 from support.serving import generate, generate_request, read_rest, running_server
 
 from nextok.v1 import text_generation_pb2 as pb
+from nextok_server.methods import SERVICE
 from nextok_server.model import Model
 from nextok_server.outgoing import Outgoing
-from nextok_server.service import SERVICE
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -11,8 +11,8 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from support.serving import generate_request, running_server
 
+from nextok_server.methods import SERVICE
 from nextok_server.model import Model
-from nextok_server.service import SERVICE
 
 Status = health_pb2.HealthCheckResponse
 WATCHDOG_SECONDS = 0.5

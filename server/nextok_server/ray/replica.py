@@ -12,7 +12,7 @@ import functools
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import grpc
 from google.protobuf.message import Message
@@ -21,10 +21,10 @@ from grpc_health.v1 import health_pb2
 from nextok.v1 import text_generation_pb2 as pb
 from nextok_server.assembly import assemble
 from nextok_server.config import Config
-from nextok_server.handlers import Handler
+from nextok_server.handlers import Handler, behaviour_of
+from nextok_server.methods import SERVICE, method_handlers
 from nextok_server.ray.context import ReplicaContext
 from nextok_server.ray.ending import ENDING, Raw
-from nextok_server.service import SERVICE, method_handlers
 from nextok_server.transport import interceptors
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -96,15 +96,14 @@ class Replica:
         """Runs a handler with all that stands before it; returns the answer of a unary rpc."""
         handler = await self._handler(method, context)
         parse = handler.request_deserializer or bytes  # a handler that refuses reads nothing
-        given = parse(request) if isinstance(request, bytes) else _parsed(request, parse)
-        behaviour: Any = (
-            handler.unary_unary
-            or handler.unary_stream
-            or handler.stream_unary
-            or handler.stream_stream
-        )
+        given: Any
+        if handler.request_streaming:
+            given = _parsed(_only(request) if isinstance(request, bytes) else request, parse)
+        else:
+            given = parse(request)
         try:
-            answer: Message | None = await behaviour(given, context)
+            # It asks no more of a context than this one can answer.
+            answer: Message | None = await behaviour_of(handler)(given, cast(Any, context))
         except grpc.aio.AbortError:
             return None
         return answer
@@ -129,6 +128,11 @@ class _Details:
 
     method: str
     invocation_metadata: Any
+
+
+async def _only(request: bytes) -> AsyncIterator[bytes]:
+    """The requests of a call that has one."""
+    yield request
 
 
 async def _parsed(requests: Any, parse: Callable[[bytes], Any]) -> AsyncIterator[Any]:
