@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import itertools
 import random
 import statistics
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
-import grpc
 import pytest
-from google.rpc import error_details_pb2, status_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
 from support.checkpoints import make_checkpoint
 from support.exports import Exports
+from support.light_client import Answer, LightClient
 from support.once import once
 from support.serving import generate_request
 from support.slow_moments import NAP_SECONDS, SlowMoments, Span, slow_moments, spans_of
 
-from nextok.v1 import text_generation_pb2_grpc as pb_grpc
+from nextok.v1 import text_generation_pb2 as pb
 
 SLOTS, QUEUE = 4, 8
-FLAGS = ("--slots", str(SLOTS), "--max-queue", str(QUEUE), "--give-way")
+# One connection lasts as long as the test.
+AGE = ("--max-connection-age", "3600")
+FLAGS = ("--slots", str(SLOTS), "--max-queue", str(QUEUE), "--give-way", *AGE)
 LEAST_GOODPUT = 0.95
 MOST_SECONDS = 0.01
 # The part of a load's time in which streams begin that are not in step with each other.
 BEGINNING = 0.25
 SEED = 7
+# So many that none is computed again while anything of it may be remembered.
+PROMPTS = 2000
 
 
 @dataclass(frozen=True)
@@ -49,54 +54,85 @@ FULL = Work(64, 128)
 
 @dataclass
 class Load:
-    """What came of requests that were sent at a rate.
+    """What came of requests that were sent one after the other or at a rate.
 
     Attributes:
-        tokens: A second, while the load lasted.
-        received: When tokens came, and how many, of streams that came to their end.
-        refusals: From when to when each took that was refused, by time.monotonic().
-        wrong: What was neither whole nor refused as it should be.
+        work: What each was for.
+        first: From when on tokens are counted, by time.monotonic(): all slots are taken by then.
+        last: Until when: the last streams run out after it.
+        answers: To all of them.
     """
 
-    tokens: float = 0.0
-    received: list[tuple[float, int]] = field(default_factory=list)
-    refusals: list[Span] = field(default_factory=list)
-    wrong: list[str] = field(default_factory=list)
+    work: Work
+    first: float
+    last: float
+    answers: list[Answer] = field(default_factory=list)
 
-    def rate(self, first: float, last: float) -> float:
-        """Tokens a second, of streams that came to their end, between two times.
+    def rate(self) -> float:
+        """Tokens a second, of streams that came to their end, while all slots were taken.
 
-        What came before all slots were taken and while the last streams ran out is left out: how
-        long that takes depends on how streams happened to begin, not on what is refused.
+        How long it takes until they are, and until the last streams have run out, depends on how
+        streams happened to begin, not on what is refused.
         """
-        return sum(tokens for at, tokens in self.received if first <= at < last) / (last - first)
+        counted = sum(
+            tokens
+            for steps in map(_steps, self.answers)
+            if sum(tokens for _, tokens in steps) == self.work.tokens
+            for at, tokens in steps
+            if self.first <= at < self.last
+        )
+        return counted / (self.last - self.first)
+
+    def refusals(self) -> list[Span]:
+        """From when to when each took of which nothing else came."""
+        return [(answer.began, answer.ended) for answer in self.answers if not answer.data]
+
+    def wrong(self) -> list[str]:
+        """Of each that is neither whole nor refused as it should be, what came."""
+        return [
+            f"{answer.headers} after {_steps(answer)}"
+            for answer in self.answers
+            if not (
+                sum(tokens for _, tokens in _steps(answer)) == self.work.tokens
+                if answer.data
+                else _says_when(answer)
+            )
+        ]
+
+
+def _steps(answer: Answer) -> list[tuple[float, int]]:
+    """When tokens came, and how many."""
+    return [(at, len(pb.GenerateResponse.FromString(data).steps)) for at, data in answer.messages()]
+
+
+def _says_when(answer: Answer) -> bool:
+    """Whether a refusal is one, and says when to come back."""
+    details = answer.headers.get("grpc-status-details-bin", "")
+    status = status_pb2.Status.FromString(base64.b64decode(f"{details}=="))
+    info = error_details_pb2.RetryInfo()
+    full = answer.headers["grpc-status"] == str(code_pb2.RESOURCE_EXHAUSTED)
+    return full and any(detail.Unpack(info) for detail in status.details)
 
 
 class Loader:
     """Sends requests; each is for the same work."""
 
-    def __init__(self, stub: Any, work: Work) -> None:
-        self._stub = stub
+    def __init__(self, client: LightClient, work: Work) -> None:
+        self._client = client
         self._work = work
         self._dice = random.Random(SEED)
+        # Made beforehand, since who makes them while the server computes takes processor time.
+        self._requests = itertools.cycle([self._request() for _ in range(PROMPTS)])
+
+    def _request(self) -> bytes:
+        prompt = [self._dice.randrange(1000) for _ in range(self._work.prompt)]
+        request = generate_request(prompt, max_tokens=self._work.tokens, ignore_eos=True)
+        data: bytes = request.SerializeToString()
+        return data
 
     async def one(self, load: Load) -> None:
         """Sends one request."""
-        prompt = [self._dice.randrange(1000) for _ in range(self._work.prompt)]
-        began = time.monotonic()
-        received: list[tuple[float, int]] = []
-        try:
-            request = generate_request(prompt, max_tokens=self._work.tokens, ignore_eos=True)
-            async for message in self._stub.Generate(request):
-                received.append((time.monotonic(), len(message.steps)))
-        except grpc.aio.AioRpcError as error:
-            load.refusals.append((began, time.monotonic()))
-            if received or not _says_when(error):
-                load.wrong.append(f"{error.code()} after {received}: {error.details()}")
-            return
-        if sum(tokens for _, tokens in received) != self._work.tokens:
-            load.wrong.append(f"{received}")
-        load.received += received
+        load.answers.append(await self._client.call(next(self._requests)))
 
     async def all_it_can(self, seconds: float) -> Load:
         """As many streams as it computes, and one more for each slot, one after the other.
@@ -104,7 +140,8 @@ class Loader:
         Like those that come at random times, they do not run in step with each other: together
         they would start, and their prompts be computed, at once.
         """
-        load, began = Load(), time.monotonic()
+        began = time.monotonic()
+        load = Load(self._work, began + seconds * BEGINNING, began + seconds)
 
         async def go_on() -> None:
             await asyncio.sleep(self._dice.uniform(0, seconds * BEGINNING))
@@ -112,31 +149,20 @@ class Loader:
                 await self.one(load)
 
         await asyncio.gather(*(go_on() for _ in range(2 * SLOTS)))
-        load.tokens = load.rate(began + seconds * BEGINNING, began + seconds)
         return load
 
-    async def at_rate(self, rate: float, seconds: float) -> Load:
-        """Requests that come at random times, so many a second, whether it keeps up or not."""
-        load, began = Load(), time.monotonic()
+    async def at_rate(self, factor: float, of: Load, seconds: float) -> Load:
+        """Requests that come at random times, so many times as another load's were answered."""
+        began = time.monotonic()
+        load = Load(self._work, began + seconds * BEGINNING, began + seconds)
+        rate = factor * of.rate() / self._work.tokens
         due, tasks = began, []
         while due < began + seconds:
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             tasks.append(asyncio.create_task(self.one(load)))
             due += self._dice.expovariate(rate)
         await asyncio.gather(*tasks)
-        load.tokens = load.rate(began + seconds * BEGINNING, began + seconds)
         return load
-
-
-def _says_when(error: grpc.aio.AioRpcError) -> bool:
-    """Whether a refusal is one, and says when to come back."""
-    status = status_pb2.Status()
-    status.ParseFromString(
-        dict(error.trailing_metadata() or ()).get("grpc-status-details-bin", b"")
-    )
-    info = error_details_pb2.RetryInfo()
-    full = error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-    return full and any(detail.Unpack(info) for detail in status.details)
 
 
 @dataclass
@@ -167,21 +193,21 @@ async def overload(address: str, work: Work, factors: tuple[int, ...], seconds: 
 
     What it can do is measured before and after each, since the machine's speed changes.
     """
-    found = Overload({factor: [] for factor in factors})
-    async with grpc.aio.insecure_channel(address) as channel:
-        loader = Loader(pb_grpc.TextGenerationServiceStub(channel), work)
+    async with LightClient(address, "Generate") as client:
+        loader = Loader(client, work)
         await loader.all_it_can(seconds / 2)
-        before = await loader.all_it_can(seconds)
+        able = [await loader.all_it_can(seconds)]
+        loads = []
         for factor in factors:
-            load = await loader.at_rate(factor * before.tokens / work.tokens, seconds)
-            after = await loader.all_it_can(seconds)
-            able = statistics.mean((before.tokens, after.tokens))
-            found.ratios[factor].append(load.tokens / able)
-            found.wrong += before.wrong + load.wrong
-            if factor == 10:
-                found.refusals.append(load.refusals)
-            before = after
-    found.wrong += before.wrong
+            loads.append(await loader.at_rate(factor, able[-1], seconds))
+            able.append(await loader.all_it_can(seconds))
+    found = Overload({factor: [] for factor in factors})
+    for number, (factor, load) in enumerate(zip(factors, loads, strict=True)):
+        rates = [around.rate() for around in able[number : number + 2]]
+        found.ratios[factor].append(load.rate() / statistics.mean(rates))
+        if factor == 10:
+            found.refusals.append(load.refusals())
+    found.wrong = [text for load in (*able, *loads) for text in load.wrong()]
     return found
 
 
