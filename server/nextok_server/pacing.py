@@ -14,8 +14,8 @@ from nextok_server.events import Event, Step, is_end
 from nextok_server.sequence import Sequence
 
 # Parts of the longest interval that a stream waits for being there and for each that runs: one of
-# them is told after 0.08 of it, 32 after the whole.
-_PART_AT_LEAST, _PART_A_STREAM = 0.05, 0.03
+# them is told after 0.16 of it, as often as a screen is drawn, 29 after the whole.
+_PART_AT_LEAST, _PART_A_STREAM = 0.13, 0.03
 # Readers that began together are told at different times.
 _PHASES = 8
 
