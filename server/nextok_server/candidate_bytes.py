@@ -10,6 +10,7 @@ change are packed behind it. tests/server/test_candidate_bytes.py compares with 
 from __future__ import annotations
 
 import struct
+from collections import defaultdict
 from collections.abc import Iterable
 
 from nextok.v1 import types_pb2 as types
@@ -42,6 +43,8 @@ class CandidateBytes:
         self._tokenizer = tokenizer
         # By id: at most one entry for each token of the vocabulary.
         self._tokens: dict[int, bytes] = {}
+        # By field and id: what comes before the numbers of one that may be drawn.
+        self._heads: defaultdict[int, dict[int, bytes]] = defaultdict(dict)
 
     def encode(self, field: int, candidates: Iterable[Candidate]) -> bytes:
         """The entries of a repeated field of candidates, for `MergeFromString` of its message.
@@ -50,24 +53,31 @@ class CandidateBytes:
             field: The field's number, at most 15.
             candidates: In their order.
         """
-        start = field << 3 | LENGTH
-        tokens = self._tokens
+        heads = self._heads[field]
         parts: list[bytes] = []
         for candidate in candidates:
             token_id, logprob, rank, prob, kept = candidate
-            token = tokens.get(token_id) or self._token(token_id)
-            if rank >= _TWO_BYTES:
-                numbers = self._encoded(candidate)
-            elif kept:
+            if kept and rank < _TWO_BYTES:
+                head = heads.get(token_id) or self._head(field, token_id)
                 numbers = _DRAWABLE.pack(_LOGPROB, logprob, _RANK, rank, _PROB, prob, _KEPT, 1)
-            elif prob == 0.0:
-                numbers = _REMOVED.pack(_LOGPROB, logprob, _RANK, rank)
             else:
-                numbers = self._encoded(candidate)
-            size = len(token) + len(numbers)
-            head = bytes((start, size)) if size < _TWO_BYTES else bytes((start,)) + varint(size)
-            parts += (head, token, numbers)
+                if rank < _TWO_BYTES and prob == 0.0:
+                    numbers = _REMOVED.pack(_LOGPROB, logprob, _RANK, rank)
+                else:
+                    numbers = self._encoded(candidate)
+                head = self._begun(field, token_id, len(numbers))
+            parts += (head, numbers)
         return b"".join(parts)
+
+    def _head(self, field: int, token_id: int) -> bytes:
+        """All but the numbers of one that may be drawn: they are of one size."""
+        head = self._heads[field][token_id] = self._begun(field, token_id, _DRAWABLE.size)
+        return head
+
+    def _begun(self, field: int, token_id: int, numbers: int) -> bytes:
+        """An entry up to its numbers, which take so many bytes."""
+        token = self._tokens.get(token_id) or self._token(token_id)
+        return bytes((field << 3 | LENGTH,)) + varint(len(token) + numbers) + token
 
     def _token(self, token_id: int) -> bytes:
         """What a token says of itself wherever it is a candidate."""
