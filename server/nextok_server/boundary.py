@@ -124,12 +124,11 @@ class Boundary(grpc.aio.ServerInterceptor):
     def _log_refusal(self, kind: str, error: errors.ServerError) -> None:
         if isinstance(error, errors.Unauthenticated | errors.Forbidden):
             _log.warning("denied", error=kind, reason=str(error))
-        elif isinstance(error, errors.InvalidRequest):
-            # What is wrong with a request may quote it.
-            _log.info("refused", error=kind)
         elif (left_out := self._lines[kind].take()) is not None:
+            # What is wrong with a request may quote it.
+            said = {} if isinstance(error, errors.InvalidRequest) else {"reason": str(error)}
             more = {"left_out": left_out} if left_out else {}
-            _log.info("refused", error=kind, reason=str(error), **more)
+            _log.info("refused", error=kind, **said, **more)
 
 
 # gRPC tells the status of a call as a number, or as what it was given.
