@@ -1,9 +1,8 @@
 """A client of one rpc that takes next to nothing of the processors that it shares with the server.
 
-Who calls a server elsewhere costs it nothing. A call of grpc.aio's takes some 0.5 ms of processor
-time here, nearly as much as a refusal takes the server, so that under a load of refusals half of
-what is measured would be the clients'. This one writes frames of HTTP/2 that it made beforehand,
-notes when frames came, and makes sense of them when the load is over.
+Who calls a server elsewhere costs it nothing. Here a refused call of grpc.aio's took its client 0.46
+ms of processor time where the server took 0.6; this one takes 0.06. It writes frames of HTTP/2 that it
+made beforehand, notes when frames came, and makes sense of them when the load is over.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
-from types import TracebackType
 
 from hpack import Decoder, Encoder
 from hyperframe.frame import (
@@ -172,12 +170,7 @@ class LightClient(asyncio.Protocol):
         await asyncio.get_running_loop().create_connection(lambda: self, host, int(port))
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._transport.abort()
         decoder = Decoder()
         for answer, block in self._blocks:
