@@ -1,10 +1,12 @@
 """Who is let in, and what browsers are told."""
 
+import asyncio
 import base64
 import ssl
 import urllib.error
 import urllib.request
 from asyncio import to_thread
+from urllib.parse import urlsplit
 
 import pytest
 import trustme
@@ -75,15 +77,29 @@ async def test_pages_of_other_sites_are_refused(page):
 
 
 async def test_a_body_over_the_limit_is_refused_before_it_is_read(page):
-    big = b"[" + b" " * (1 << 20) + b"]"
+    big = b"[" + b" " * (12 << 20) + b"]"
     json = "application/json"
     for headers in ({}, {"Transfer_Encoding": "chunked"}):
         data = iter([big]) if headers else big
+        # Which looks for the answer only once it has sent everything.
         status, _, body = await ask(
             page + "v1/completions", method="POST", data=data, Content_Type=json, **headers
         )
         assert status == 413
         assert b"1048576" in body
+
+
+async def test_the_answer_to_a_body_over_the_limit_does_not_wait_for_it(page):
+    address = urlsplit(page)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    writer.write(
+        f"POST /v1/completions HTTP/1.1\r\nHost: {address.netloc}\r\n"
+        "Connection: close\r\nContent-Type: application/json\r\n"
+        "Content-Length: 99999999\r\n\r\n[".encode()
+    )
+    assert await reader.readline() == b"HTTP/1.1 413 Request Entity Too Large\r\n"
+    await reader.read()  # ends, although the rest is never sent
+    writer.close()
 
 
 async def test_unknown_paths_and_methods_have_the_same_errors(page):

@@ -5,6 +5,7 @@ Knows HTTP's headers. Does not know the routes.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hashlib
@@ -31,6 +32,11 @@ _HEADERS: Final = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+
+# What is read of a refused request's body after the answer. Many clients look for an answer only
+# once they have sent everything, and a connection closed before that is all that they see.
+_DISCARD_BODIES: Final = 16  # times the limit of a body
+_DISCARD_SECONDS: Final = 2.0
 
 
 class SafeHeaders:
@@ -84,7 +90,7 @@ class Doorkeeper:
                 _check_content_type(headers)
             body = await self._read(headers, receive)
         except Refusal as refusal:
-            await refused(refusal)(scope, receive, send)
+            await refused(refusal)(scope, receive, self._discarding(receive, send))
             return
         await self._app(scope, _replaying(body, receive), send)
 
@@ -123,6 +129,30 @@ class Doorkeeper:
                 raise self._too_large()
             if not message.get("more_body", False):
                 return bytes(body)
+
+    def _discarding(self, receive: Receive, send: Send) -> Send:
+        """Sends, and before the answer is ended reads what the client still sends."""
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                await send({**message, "more_body": True})
+                await self._discard(receive)
+                message = {"type": "http.response.body"}
+            await send(message)
+
+        return sending
+
+    async def _discard(self, receive: Receive) -> None:
+        left = _DISCARD_BODIES * self._max_body
+        try:
+            async with asyncio.timeout(_DISCARD_SECONDS):
+                while left > 0:
+                    message = await receive()
+                    left -= len(message.get("body", b""))
+                    if not message.get("more_body", False):
+                        return
+        except TimeoutError:
+            pass
 
     def _too_large(self) -> Refusal:
         return Refusal(413, f"the body is too large, the limit is {self._max_body} bytes")
