@@ -12,11 +12,12 @@ from nextok.v1 import text_generation_pb2_grpc as pb_grpc
 
 OTHERS = 8
 GREEDY_STREAMS = 200
-# Of each other client, so that one always waits: with a single one, it has none in the queue from
-# the end of a stream until its next request is there, which is long where clients lack processors.
-STREAMS = 4
+# Of each other client, so that one always waits: with few, it has none in the queue from the end
+# of a stream until its next request is there, which is long where clients lack processors. What
+# the server does with slots that nobody else wants is no matter of fairness.
+STREAMS = 16
 LEAST = 0.95
-FLAGS = ("--slots", "4", "--max-queue", "300", "--message-interval", "0")
+FLAGS = ("--slots", "4", "--max-queue", "400", "--message-interval", "0")
 # Of its own, or gRPC lets clients of one process share a connection.
 OPTIONS = [("grpc.use_local_subchannel_pool", 1)]
 
@@ -60,7 +61,7 @@ async def shares(address: str, tokens: int) -> list[int]:
 
 async def test_a_client_with_200_streams_gets_no_more_than_others(start, small, figures):
     _, address = start(*FLAGS, artifact=small["fp32"])
-    found = await shares(address, 40_000 if figures.minutes else 2500)
+    found = await shares(address, 40_000 if figures.minutes else 5000)
     index = jain(found)
     figures.add(
         13,
