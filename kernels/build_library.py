@@ -109,6 +109,7 @@ def _compile(compiler: list[str]) -> None:
             add("tiles.cpp", "tiles", "-DNEXTOK_BUILD=nextok_amx", *TILES.split())
         add("operators.cpp", "operators")
         add("choice.cpp", "choice")
+        add("steps.cpp", "steps")
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(_run, commands))
         made = Path(folder) / LIBRARY

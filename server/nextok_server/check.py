@@ -10,12 +10,13 @@ import time
 from collections.abc import Iterator
 
 from nextok_server.artifact import Artifact, load_artifact
+from nextok_server.candidates import Candidate
 from nextok_server.config import Config
 from nextok_server.engine import Engine
 from nextok_server.errors import ArtifactError
 from nextok_server.events import Event, Step
 from nextok_server.loading import build_engine
-from nextok_server.sampling import Candidate, SamplingParams
+from nextok_server.sampling import SamplingParams
 from nextok_server.sequence import Outputs, Request, Sequence, StopParams
 from nextok_server.tokenizer import Tokenizer
 

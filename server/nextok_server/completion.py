@@ -7,16 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Many
 
-from nextok.v1 import text_generation_pb2 as pb
 from nextok.v1 import types_pb2 as types
 from nextok_server.digest import completion_digest
 from nextok_server.events import FinishReason, Step
-from nextok_server.replies import Replies
 from nextok_server.sequence import Sequence
+from nextok_server.step_bytes import record
 from nextok_server.text_stream import TextStream
 from nextok_server.tokenizer import Tokenizer
 
-_STEPS = pb.GenerateResponse.DESCRIPTOR.fields_by_name["steps"].number
 _REASONS = {
     FinishReason.STOP_TOKEN: types.FINISH_REASON_STOP,
     FinishReason.EOS: types.FINISH_REASON_STOP,
@@ -49,13 +47,11 @@ class Completion:
         choice: int,
         artifact_sha256: str,
         tokenizer: Tokenizer,
-        replies: Replies,
     ) -> None:
         self._sequence = sequence
         self._text = TextStream(stop)
         self._artifact_sha256 = artifact_sha256
         self._tokenizer = tokenizer
-        self._replies = replies
         self._choice = choice
         self._ids: list[int] = []
         self._logprobs: list[float] = []
@@ -69,12 +65,15 @@ class Completion:
         """How many tokens it has."""
         return len(self._ids)
 
-    def add(self, step: Step, parts: list[bytes]) -> None:
-        """Adds what is to be sent for a step, and the completion's end with its last.
+    def add(self, step: Step, records: list[bytes]) -> types.Finish | None:
+        """Adds what is to be sent of a step.
 
         Args:
             step: Of the completion's sequence.
-            parts: Encoded fields of a GenerateResponse.
+            records: Of steps that a message is made of.
+
+        Returns:
+            The completion's end, with its last step.
         """
         self._ids.append(step.token.token_id)
         self._logprobs.append(step.token.logprob)
@@ -84,18 +83,18 @@ class Completion:
         delta, stop = self._push(step)
         if not step.forced:
             elapsed = step.at - self._sequence.arrived_at
-            parts.append(self._replies.step(_STEPS, step, delta, elapsed, choice=self._choice))
-        if step.finish is not None or stop is not None:
-            self.finished = True
-            finish = self._finish(step, stop)
-            parts.append(pb.GenerateResponse(finish=finish).SerializeToString())
-            reason = types.FinishReason.Name(finish.finish_reason)
-            self.reason = reason.removeprefix("FINISH_REASON_").lower()
+            records.append(record(step, delta, elapsed, self._choice))
+        if step.finish is None and stop is None:
+            return None
+        self.finished = True
+        finish = self._finish(step, stop)
+        reason = types.FinishReason.Name(finish.finish_reason)
+        self.reason = reason.removeprefix("FINISH_REASON_").lower()
+        return finish
 
     def _push(self, step: Step) -> tuple[str, str | None]:
         """The text that a step releases, and the stop string that it completes."""
-        ended_by_token = step.finish in (FinishReason.EOS, FinishReason.STOP_TOKEN)
-        if ended_by_token:
+        if step.finish is FinishReason.EOS or step.finish is FinishReason.STOP_TOKEN:
             return self._text.finish(), None
         minimum = self._sequence.request.stop.min_tokens
         token_bytes = self._tokenizer.token_bytes(step.token.token_id)

@@ -17,6 +17,7 @@ from nextok_server.replies import Replies
 from nextok_server.streams import Stream
 from nextok_server.wire_format import entry
 
+_STEPS = pb.GenerateResponse.DESCRIPTOR.fields_by_name["steps"].number
 _PROMPT_LOGPROBS = pb.GenerateResponse.DESCRIPTOR.fields_by_name["prompt_logprobs"].number
 
 
@@ -46,23 +47,29 @@ class Completions:
 
     def replies(self, told: Many[tuple[Stream, list[Event]]]) -> Iterator[bytes]:
         """What to send for some events, by sequence, encoded. A message holds one end at most."""
-        parts: list[bytes] = []
+        scores: list[bytes] = []
+        records: list[bytes] = []
         for stream, events in told:
             completion = self._completions.get(stream)
             for event in events:
                 if isinstance(event, PromptScore):
                     scored = self._replies.scored(event)
-                    parts.append(entry(_PROMPT_LOGPROBS, scored.SerializeToString()))
+                    scores.append(entry(_PROMPT_LOGPROBS, scored.SerializeToString()))
                 elif isinstance(event, Step) and completion and not completion.finished:
-                    completion.add(event, parts)
-                    if completion.finished:
+                    finish = completion.add(event, records)
+                    if finish is not None:
+                        end = pb.GenerateResponse(finish=finish)
                         if self.finished:
-                            end = pb.GenerateResponse(summary=self._summary())
-                            parts.append(end.SerializeToString())
-                        yield b"".join(parts)
-                        parts = []
-        if parts:
-            yield b"".join(parts)
+                            end.summary.CopyFrom(self._summary())
+                        yield self._encoded(scores, records) + end.SerializeToString()
+                        scores, records = [], []
+        if scores or records:
+            yield self._encoded(scores, records)
+
+    def _encoded(self, scores: list[bytes], records: list[bytes]) -> bytes:
+        """Fields of a GenerateResponse."""
+        steps = self._replies.steps(_STEPS, records) if records else b""
+        return b"".join((*scores, steps))
 
     def over(self) -> Iterator[Stream]:
         """Sequences that nothing is needed of any more."""

@@ -6,16 +6,16 @@ Does not know: ONNX Runtime, scheduling, text.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence as Many
 
 import numpy as np
 
+from nextok_server.candidates import NONE, Candidate
 from nextok_server.errors import InvalidRequest
 from nextok_server.events import Distribution, Failed, Outlook, PromptScore, Step
 from nextok_server.masks import Mask
-from nextok_server.model import Distributions
+from nextok_server.rows import Rows, margins, top_masses
 from nextok_server.sampling import (
     Choice,
     Occurrences,
@@ -33,33 +33,24 @@ from nextok_server.sequence import Outputs, Sequence, StopParams
 _RAW = SamplingParams()
 
 
-def row_at(outputs: Distributions, index: int, params: SamplingParams) -> Row:
-    """Row `index` of a step's outputs, as views of them; computed for such parameters."""
-    top = outputs.top_logprobs[index]
-    # At temperature 1 the sum over the vocabulary is known: the probabilities add up to 1.
-    mass = (
-        math.exp(-float(top[0]))
-        if params.temperature == 1.0
-        else float(outputs.temperature_mass[index])
-    )
-    return Row(
-        outputs.logprobs[index],
-        top,
-        outputs.top_ids[index],
-        float(outputs.logit_max[index]),
-        mass,
-        float(outputs.entropy[index]),
-    )
-
-
-def advance(sequence: Sequence, row: Row, draft: int | None = None) -> Step | Failed:
+def advance_at(
+    sequence: Sequence, rows: Rows, index: int, draft: int | None = None
+) -> Step | Failed:
     """Chooses the sequence's next token, appends it and tells of it.
 
     Args:
         sequence: All of whose tokens are computed.
-        row: What stands behind the last one.
+        rows: Of the step.
+        index: Of the row that stands behind the last one.
         draft: The token that was drafted for this place; it is counted, and changes nothing.
     """
+    if _takes_likeliest(sequence):
+        return _append(sequence, *rows.likeliest(index, sequence.request.outputs.top), draft)
+    return advance(sequence, rows.at(index, sequence.sampling), draft)
+
+
+def advance(sequence: Sequence, row: Row, draft: int | None = None) -> Step | Failed:
+    """The same where the row is at hand."""
     try:
         return _advance(sequence, row, draft)
     except InvalidRequest as error:
@@ -75,15 +66,26 @@ def _advance(sequence: Sequence, row: Row, draft: int | None) -> Step:
     """
     filtered = _filter(sequence, row)
     forced = sequence.forced.popleft() if sequence.forced else None
-    if forced is None:
+    token_id = forced
+    if token_id is None:
         token_id = draw(sequence.sampling, filtered, len(sequence.tokens))
-        sequence.draws = max(0, sequence.draws - 1)
-    else:
-        token_id = forced
     distribution = _describe(row, filtered, sequence.request.outputs, _allowed_mass(sequence, row))
     # Mostly it is among the likeliest, and has been described with them.
     described = (candidate for candidate in distribution.top if candidate.token_id == token_id)
     token = next(described, None) or candidates(row, filtered, [token_id])[0]
+    return _append(sequence, token, distribution, draft, forced=forced is not None)
+
+
+def _append(
+    sequence: Sequence,
+    token: Candidate,
+    distribution: Distribution,
+    draft: int | None,
+    *,
+    forced: bool = False,
+) -> Step:
+    if not forced:
+        sequence.draws = max(0, sequence.draws - 1)
     number = sequence.generated
     sequence.append(token.token_id)
     sequence.accepted += token.token_id == draft
@@ -92,12 +94,27 @@ def _advance(sequence: Sequence, row: Row, draft: int | None) -> Step:
     return Step(
         number,
         token,
-        forced is not None,
+        forced,
         distribution,
         finish,
         time.monotonic(),
         sequence.drafted,
         sequence.accepted,
+    )
+
+
+def _takes_likeliest(sequence: Sequence) -> bool:
+    """Whether `Rows.likeliest` is all that there is to the sequence's next step."""
+    params, wanted = sequence.sampling, sequence.request.outputs
+    return (
+        params.greedy
+        and not params.logit_bias
+        and not needs_occurrences(params)
+        and not wanted.token_ids
+        and not wanted.full
+        and not sequence.forced
+        and sequence.matcher is None
+        and sequence.generated >= sequence.request.stop.min_tokens
     )
 
 
@@ -109,10 +126,10 @@ def outlook(sequence: Sequence, row: Row) -> Outlook:
 
 
 def score(
-    wanted: Outputs, position: int, token_ids: Many[int], outputs: Distributions, index: int
+    wanted: Outputs, position: int, token_ids: Many[int], rows: Rows, index: int
 ) -> list[PromptScore]:
     """Tells how likely tokens were to stand at `position`, given row `index` before it."""
-    row = row_at(outputs, index, _RAW)
+    row = rows.at(index, _RAW)
     filtered = filter_row(row, _RAW)
     distribution = _describe(row, filtered, wanted)
     at = time.monotonic()
@@ -165,16 +182,17 @@ def _allowed_mass(sequence: Sequence, row: Row) -> float | None:
 def _describe(
     row: Row, filtered: Choice, wanted: Outputs, allowed_mass: float | None = None
 ) -> Distribution:
-    top = row.top_logprobs
-    listed = top_candidates(row, filtered, wanted.top) if wanted.top else []
-    top_mass = math.fsum(math.exp(candidate.logprob) for candidate in listed)
+    listed = top_candidates(row, filtered, wanted.top) if wanted.top else NONE
+    alone = row.top_logprobs[None]
+    (top_mass,) = top_masses(alone, len(listed))
+    (margin,) = margins(alone)
     return Distribution(
         top=listed,
-        chosen=candidates(row, filtered, wanted.token_ids) if wanted.token_ids else [],
+        chosen=candidates(row, filtered, wanted.token_ids),
         entropy=row.entropy,
-        top_mass=min(1.0, top_mass),
+        top_mass=top_mass,
         tail_mass=max(0.0, 1.0 - top_mass),
-        margin=float(top[0] - top[1]) if len(top) > 1 else math.inf,
+        margin=margin,
         full=row.logprobs.copy() if wanted.full else None,
         allowed_mass=allowed_mass,
     )

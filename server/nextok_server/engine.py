@@ -8,11 +8,12 @@ from __future__ import annotations
 import time
 
 from nextok_server.branching import go_on
-from nextok_server.distribution import advance, row_at
+from nextok_server.distribution import advance_at
 from nextok_server.events import Event
-from nextok_server.model import Chunk, Distributions, Model
+from nextok_server.model import Chunk, Model
 from nextok_server.orders import Fork, Order
 from nextok_server.reading import read_chunk, read_prompt, wanted_columns
+from nextok_server.rows import Rows
 from nextok_server.sampling import Row, SamplingParams, inverse_temperature
 from nextok_server.scheduler import Scheduler
 from nextok_server.sequence import Sequence
@@ -99,33 +100,35 @@ class Engine:
             self._mark_started(work.sequence)
         chunks = [_chunk(work) for work in works]
         params = [work.sequence.sampling for work in works]
-        outputs = self._model.forward(
-            chunks,
-            [inverse_temperature(p) for p in params],
-            logit_max=any(_needs_logit_max(p) for p in params),
-            temperature_mass=any(_needs_temperature_mass(p) for p in params),
+        rows = Rows(
+            self._model.forward(
+                chunks,
+                [inverse_temperature(p) for p in params],
+                logit_max=any(_needs_logit_max(p) for p in params),
+                temperature_mass=any(_needs_temperature_mass(p) for p in params),
+            )
         )
         events: Events = []
         row = 0
         for work, chunk in zip(works, chunks, strict=True):
-            events.extend(self._read(work, chunk, outputs, row))
+            events.extend(self._read(work, chunk, rows, row))
             row += len(chunk.wanted)
         return events
 
-    def _read(self, work: Work, chunk: Chunk, outputs: Distributions, row: int) -> Events:
+    def _read(self, work: Work, chunk: Chunk, rows: Rows, row: int) -> Events:
         """What becomes known with a work, whose distributions begin at `row`."""
         sequence = work.sequence
         if work.draft:
-            return [(sequence, self._read_draft(work, outputs, row))]
+            return [(sequence, self._read_draft(work, rows, row))]
         self.scheduler.note_computed(work)
         if not sequence.request.open:
-            return [(sequence, read_chunk(sequence, chunk, outputs, row))]
+            return [(sequence, read_chunk(sequence, chunk, rows, row))]
         told: Events = []
         if sequence.request.outputs.prompt:
-            told.append((sequence, read_prompt(sequence, chunk, outputs, row)))
+            told.append((sequence, read_prompt(sequence, chunk, rows, row)))
         if sequence.idle:
             # Others are computed before it is told what to do with it.
-            last = row_at(outputs, row + len(chunk.wanted) - 1, sequence.sampling).copy()
+            last = rows.at(row + len(chunk.wanted) - 1, sequence.sampling).copy()
             told += self._go_on(sequence, last)
         return told
 
@@ -144,7 +147,7 @@ class Engine:
                 self._lent.add(changed)
         return events
 
-    def _read_draft(self, work: Work, outputs: Distributions, row: int) -> list[Event]:
+    def _read_draft(self, work: Work, rows: Rows, row: int) -> list[Event]:
         """The steps up to the first token that was drafted wrong; their rows begin at `row`.
 
         Each token is chosen as it would be one at a time. What the cache holds behind the last one
@@ -158,8 +161,7 @@ class Engine:
         for token in (*work.draft, None):
             sequence.computed += 1
             sequence.processed += 1
-            place = row_at(outputs, row + len(events), sequence.sampling)
-            events.append(advance(sequence, place, token))
+            events.append(advance_at(sequence, rows, row + len(events), token))
             if sequence.finished or sequence.tokens[-1] != token:
                 break
         drafter.settle(len(work.draft), sequence.accepted - accepted)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
+from nextok_server.candidates import Candidate, Candidates
 from nextok_server.errors import ServerError
-from nextok_server.sampling import Candidate
 
 
 class FinishReason(enum.Enum):
@@ -25,9 +26,10 @@ class FinishReason(enum.Enum):
     CONTEXT = "context"
 
 
-@dataclass(frozen=True, slots=True)
-class Distribution:
+class Distribution(NamedTuple):
     """One raw distribution, summarized as far as was asked for.
+
+    A tuple, as is made in a fraction of a frozen dataclass's time: there is one for every token.
 
     Attributes:
         top: The most likely tokens.
@@ -39,8 +41,8 @@ class Distribution:
         allowed_mass: Probability of the tokens that the constraint leaves in; None without one.
     """
 
-    top: list[Candidate]
-    chosen: list[Candidate]
+    top: Candidates
+    chosen: Candidates
     entropy: float
     top_mass: float
     tail_mass: float
@@ -49,9 +51,9 @@ class Distribution:
     allowed_mass: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Step:
-    """One generated token and what it was taken from.
+    """One generated token and what it was taken from. Not frozen for the same reason.
 
     Attributes:
         index: Number in the completion, from 0.

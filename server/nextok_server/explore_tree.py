@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
 
-from nextok_server.sampling import Candidate
+from nextok_server.candidates import Candidate
 
 
 @dataclass(frozen=True, slots=True)

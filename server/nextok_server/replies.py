@@ -12,10 +12,10 @@ from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 from nextok.v1 import text_generation_pb2 as pb
 from nextok.v1 import types_pb2 as types
 from nextok_server.artifact import Artifact
-from nextok_server.candidate_bytes import CandidateBytes
-from nextok_server.events import Distribution, PromptScore
+from nextok_server.candidates import Candidates
+from nextok_server.events import Distribution, PromptScore, Step
 from nextok_server.explore_tree import Node
-from nextok_server.step_bytes import StepBytes
+from nextok_server.step_bytes import StepBytes, record
 from nextok_server.tokenizer import TextToken, Tokenizer
 from nextok_server.wire_format import floats
 
@@ -34,14 +34,19 @@ class Replies:
     """Builds wire messages; holds the tokenizer, which has each token's text and bytes.
 
     Attributes:
-        step: Encodes one step of a completion; see `StepBytes.encode`.
+        steps: Encodes steps of completions; see `StepBytes.steps`.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._text = tokenizer.token_text
         self._bytes = tokenizer.token_bytes
-        self._candidates = CandidateBytes(tokenizer)
-        self.step = StepBytes(tokenizer, self._candidates).encode
+        encoder = StepBytes(tokenizer)
+        self._candidates = encoder.candidates
+        self.steps = encoder.steps
+
+    def step(self, field: int, step: Step, delta: str, elapsed_seconds: float) -> bytes:
+        """One step; arguments as those of `StepBytes.steps` and `record`."""
+        return self.steps(field, (record(step, delta, elapsed_seconds),))
 
     def add_node(self, nodes: RepeatedCompositeFieldContainer[pb.ExploreNode], node: Node) -> None:
         """Adds one listed node of a tree to a message's."""
@@ -53,7 +58,7 @@ class Replies:
             depth=node.depth,
             cumulative_logprob=node.cumulative,
         )
-        message.MergeFromString(self._candidates.encode(_NODE_CANDIDATE, (node.candidate,)))
+        message.MergeFromString(self._candidates(_NODE_CANDIDATE, Candidates.of((node.candidate,))))
 
     def scored(
         self, score: PromptScore, *, start: int = 0, continuation: int | None = None
@@ -99,9 +104,9 @@ class Replies:
     ) -> None:
         """Adds what was asked for of a distribution's tokens."""
         top, chosen = _LISTS[type(message)]
-        listed = self._candidates.encode(top, distribution.top)
+        listed = self._candidates(top, distribution.top)
         if distribution.chosen:
-            listed += self._candidates.encode(chosen, distribution.chosen)
+            listed += self._candidates(chosen, distribution.chosen)
         message.MergeFromString(listed)
         if distribution.full is not None:
             full = message.DESCRIPTOR.fields_by_name["full_logprobs"].number

@@ -11,14 +11,15 @@ Which of the two happens depends on the request and its distribution alone.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
+from nextok_server.candidates import NONE, RECORD, Candidate, Candidates
 from nextok_server.filters import Cut, Limits, cut_head, cut_row, weigh
 from nextok_server.logits import (
     BoolArray,
     DoubleArray,
+    FloatArray,
     IntArray,
     Logits,
     Occurrences,
@@ -51,24 +52,6 @@ __all__ = [
 _SORT_RANKS_FROM = 16
 # Weights that a draw adds up at a time.
 _BLOCK = 256
-
-
-class Candidate(NamedTuple):
-    """A token with both of its probabilities.
-
-    Attributes:
-        token_id: in the vocabulary.
-        logprob: natural log of its probability in the raw distribution.
-        rank: its place there, from 1, ties by lower id.
-        prob: what the sampler gave it, after penalties, temperature and filters.
-        kept: whether the filters left it in.
-    """
-
-    token_id: int
-    logprob: float
-    rank: int
-    prob: float
-    kept: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -206,19 +189,18 @@ def sample(
     return candidates(row, filtered, [draw(params, filtered, position, stream)])[0]
 
 
-def candidates(row: Row, filtered: Choice, ids: Sequence[int]) -> list[Candidate]:
+def candidates(row: Row, filtered: Choice, ids: Sequence[int]) -> Candidates:
     """Describes tokens, in the order given."""
     if not ids:
-        return []
+        return NONE
     chosen = np.asarray(ids, np.int64)
-    return _describe(filtered, chosen, row.logprobs[chosen].tolist(), rank_of(row, chosen).tolist())
+    return _describe(filtered, chosen, row.logprobs[chosen], rank_of(row, chosen))
 
 
-def top_candidates(row: Row, filtered: Choice, count: int) -> list[Candidate]:
+def top_candidates(row: Row, filtered: Choice, count: int) -> Candidates:
     """Describes the `count` most likely tokens of the raw distribution, at most K."""
     chosen = row.top_ids[:count]
-    ranks = list(range(1, len(chosen) + 1))
-    return _describe(filtered, chosen, row.top_logprobs[:count].tolist(), ranks)
+    return _describe(filtered, chosen, row.top_logprobs[:count], np.arange(1, len(chosen) + 1))
 
 
 def rank_of(row: Row, ids: IntArray) -> IntArray:
@@ -243,12 +225,11 @@ def rank_of(row: Row, ids: IntArray) -> IntArray:
     return ranks
 
 
-def _describe(
-    filtered: Choice, ids: IntArray, logprobs: list[float], ranks: list[int]
-) -> list[Candidate]:
-    probs, kept = filtered.probs(ids)
-    rows = zip(ids.tolist(), logprobs, ranks, probs.tolist(), kept.tolist(), strict=True)
-    return list(map(Candidate._make, rows))
+def _describe(filtered: Choice, ids: IntArray, logprobs: FloatArray, ranks: IntArray) -> Candidates:
+    records = np.empty(len(ids), RECORD)
+    records["token_id"], records["logprob"], records["rank"] = ids, logprobs, ranks
+    records["prob"], records["kept"] = filtered.probs(ids)
+    return Candidates(records.tobytes())
 
 
 def _pick(weights: DoubleArray, part: float) -> int | None:

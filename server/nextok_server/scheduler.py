@@ -180,6 +180,8 @@ class Scheduler:
         sequence.processed += work.length
         sequence.last_step = self._steps
         self._extend(sequence)
+        if before == len(sequence.keys):
+            return
         for key in sequence.keys[before : _held(sequence)]:
             self._cache.note(sequence.slot, key)
             if sequence.shelved and key.end > len(sequence.request.prompt):
@@ -292,6 +294,8 @@ def _held(sequence: Sequence) -> int:
 
 def _count(keys: list[Key], tokens: int) -> int:
     """How many chunks end within so many tokens."""
+    if not keys or keys[-1].end <= tokens:
+        return len(keys)
     return bisect_right(keys, tokens, key=lambda key: key.end)
 
 

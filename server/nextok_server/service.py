@@ -226,7 +226,6 @@ class Service:
                 choice=number,
                 artifact_sha256=self._model_info.artifact_sha256,
                 tokenizer=self._tokenizer,
-                replies=self._replies,
             )
             for number, stream in enumerate(choices.streams)
         ]

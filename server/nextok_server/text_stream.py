@@ -57,7 +57,7 @@ class TextStream:
         """
         assert not self._stopped, "the text has ended"
         text = self._held + self._decoder.decode(token_bytes)
-        if not check_stop:
+        if not check_stop or not self._stops:
             self._held = ""
             return Pushed(text, None)
         match = self._find(text)

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.rows import row_of
 
+from nextok_server.candidates import Candidate
 from nextok_server.sampling import (
-    Candidate,
     Occurrences,
     SamplingParams,
     candidates,
@@ -61,9 +61,10 @@ def test_candidates_have_both_probabilities_in_the_order_asked_for():
     assert [c.kept for c in top] == [True, True, False]
     assert [c.prob for c in top] == pytest.approx([1 / (1 + math.e**-1), 1 / (1 + math.e), 0])
     assert [c.logprob for c in top] == [float(row.logprobs[token]) for token in (8, 5, 6)]
-    assert candidates(row, filtered, [6, 8, 5]) == [top[2], top[0], top[1]]
-    assert candidates(row, filtered, []) == []
-    assert candidates(row, filtered, [0]) == [Candidate(0, float(row.logprobs[0]), 4, 0.0, False)]
+    assert list(candidates(row, filtered, [6, 8, 5])) == [top[2], top[0], top[1]]
+    assert list(candidates(row, filtered, [])) == []
+    (last,) = candidates(row, filtered, [0])
+    assert last == Candidate(0, float(row.logprobs[0]), 4, 0.0, False)
 
 
 def test_occurrences_count_the_completion_and_know_the_prompt():

@@ -5,8 +5,8 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nextok_server.candidates import Candidate
 from nextok_server.explore_tree import Bounds, Node, Tree
-from nextok_server.sampling import Candidate
 
 # Few different values, so that paths are often equally likely.
 LOGPROBS = [0.0, -0.5, -1.0, -1.0, -1.5, -2.0]

@@ -9,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.serving import generate, running_server
 
+from nextok_server.candidates import Candidate, Candidates
 from nextok_server.events import Distribution, FinishReason, PromptScore, Step
 from nextok_server.pacing import Pacing
-from nextok_server.sampling import Candidate, SamplingParams
+from nextok_server.sampling import SamplingParams
 from nextok_server.sequence import Request, Sequence, StopParams
 
 INTERVAL = 0.1
-NOTHING = Distribution([], [], 0.0, 0.0, 0.0, 0.0, None)
+NOTHING = Distribution(Candidates(), Candidates(), 0.0, 0.0, 0.0, 0.0, None)
 
 
 def step(index, finish=None):

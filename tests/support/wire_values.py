@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from nextok.v1 import types_pb2 as types
-from nextok_server.sampling import Candidate
+from nextok_server.candidates import Candidate
 from nextok_server.tokenizer import Tokenizer
 
 floats = st.floats(width=32, allow_nan=False, allow_infinity=False)

@@ -59,7 +59,9 @@ async def test_streams_of_a_server_that_is_stopped_are_not_lost(start_one, figur
 
 
 async def test_the_check_finds_streams_that_are_not_gone_on_with(start_one):
-    ended = await Replicas(start_one, resume=0).rounds(1, signal.SIGKILL)
+    # Several, since in one of them all streams may be the other server's, where that is sooner
+    # connected to.
+    ended = await Replicas(start_one, resume=0).rounds(3, signal.SIGKILL)
     assert ended.lost
 
 
