@@ -107,9 +107,8 @@ def _compile(compiler: list[str]) -> None:
             add("kernels.cpp", name, *defines, *options.split())
         if on_x86:
             add("tiles.cpp", "tiles", "-DNEXTOK_BUILD=nextok_amx", *TILES.split())
-        add("operators.cpp", "operators")
-        add("choice.cpp", "choice")
-        add("steps.cpp", "steps")
+        for name in ("operators", "choice", "sampling", "steps"):
+            add(f"{name}.cpp", name)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(_run, commands))
         made = Path(folder) / LIBRARY

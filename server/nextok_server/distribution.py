@@ -15,7 +15,7 @@ from nextok_server.candidates import NONE, Candidate
 from nextok_server.errors import InvalidRequest
 from nextok_server.events import Distribution, Failed, Outlook, PromptScore, Step
 from nextok_server.masks import Mask
-from nextok_server.rows import Rows, margins, top_masses
+from nextok_server.rows import Rows, margin, top_mass
 from nextok_server.sampling import (
     Choice,
     Occurrences,
@@ -44,8 +44,11 @@ def advance_at(
         index: Of the row that stands behind the last one.
         draft: The token that was drafted for this place; it is counted, and changes nothing.
     """
-    if _takes_likeliest(sequence):
-        return _append(sequence, *rows.likeliest(index, sequence.request.outputs.top), draft)
+    if _changes_nothing(sequence):
+        position, top = len(sequence.tokens), sequence.request.outputs.top
+        chosen = rows.choose(index, sequence.sampling, position, top)
+        if chosen is not None:
+            return _append(sequence, *chosen, draft)
     return advance(sequence, rows.at(index, sequence.sampling), draft)
 
 
@@ -103,12 +106,11 @@ def _append(
     )
 
 
-def _takes_likeliest(sequence: Sequence) -> bool:
-    """Whether `Rows.likeliest` is all that there is to the sequence's next step."""
+def _changes_nothing(sequence: Sequence) -> bool:
+    """Whether `Rows.choose` is all that there is to the sequence's next step."""
     params, wanted = sequence.sampling, sequence.request.outputs
     return (
-        params.greedy
-        and not params.logit_bias
+        not params.logit_bias
         and not needs_occurrences(params)
         and not wanted.token_ids
         and not wanted.full
@@ -183,16 +185,14 @@ def _describe(
     row: Row, filtered: Choice, wanted: Outputs, allowed_mass: float | None = None
 ) -> Distribution:
     listed = top_candidates(row, filtered, wanted.top) if wanted.top else NONE
-    alone = row.top_logprobs[None]
-    (top_mass,) = top_masses(alone, len(listed))
-    (margin,) = margins(alone)
+    mass = top_mass(row.top_logprobs[: len(listed)])
     return Distribution(
         top=listed,
         chosen=candidates(row, filtered, wanted.token_ids),
         entropy=row.entropy,
-        top_mass=top_mass,
-        tail_mass=max(0.0, 1.0 - top_mass),
-        margin=margin,
+        top_mass=mass,
+        tail_mass=max(0.0, 1.0 - mass),
+        margin=margin(row.top_logprobs),
         full=row.logprobs.copy() if wanted.full else None,
         allowed_mass=allowed_mass,
     )

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import time
 
+from nextok_kernels.sampling import Chooser
+
 from nextok_server.branching import go_on
 from nextok_server.distribution import advance_at
 from nextok_server.events import Event
@@ -34,6 +36,7 @@ class Engine:
         self.scheduler = scheduler
         self.tally = Tally()
         self._model = model
+        self._chooser = Chooser()
         # Open sequences with orders that were not looked at yet, in the order of those.
         self._ordered: dict[Sequence, None] = {}
         # Those that hold a row but no slot. As many rows as there are slots, and no more.
@@ -106,7 +109,8 @@ class Engine:
                 [inverse_temperature(p) for p in params],
                 logit_max=any(_needs_logit_max(p) for p in params),
                 temperature_mass=any(_needs_temperature_mass(p) for p in params),
-            )
+            ),
+            self._chooser,
         )
         events: Events = []
         row = 0

@@ -11,7 +11,7 @@ shape that occurs and used again.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 import nextok_kernels
 import numpy as np
 import onnxruntime as ort
+from nextok_kernels.sampling import pack_outputs
 
 from nextok_server import giving_way
 from nextok_server.artifact import Artifact
@@ -44,6 +45,7 @@ class Distributions:
         entropy: float32 (R,), nats.
         logit_max: float32 (R,); computed only where it was asked for.
         temperature_mass: float32 (R,); likewise.
+        packed: What compiled code finds them by; see `nextok_kernels.sampling.pack_outputs`.
     """
 
     logprobs: np.ndarray
@@ -52,6 +54,16 @@ class Distributions:
     entropy: np.ndarray
     logit_max: np.ndarray
     temperature_mass: np.ndarray
+    packed: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Packs the addresses."""
+        arrays = (self.top_logprobs, self.top_ids, self.entropy, self.temperature_mass)
+        assert all(array.flags.c_contiguous for array in arrays)
+        k, vocabulary = self.top_ids.shape[1], self.logprobs.shape[1]
+        addresses = [array.ctypes.data for array in arrays]
+        packed = pack_outputs(*addresses, k=k, vocabulary=vocabulary)
+        object.__setattr__(self, "packed", packed)
 
 
 class Model:
@@ -122,6 +134,7 @@ class Model:
             "logit_max": np.zeros(rows, np.float32),
             "temperature_mass": np.zeros(rows, np.float32),
         }
+        self._views: dict[int, Distributions] = {}
         self._bindings: OrderedDict[tuple[Shape, int], ort.IOBinding] = OrderedDict()
 
     @staticmethod
@@ -186,10 +199,11 @@ class Model:
         shape = self._layout.fill(chunks, inverse_temperature)
         wanted = sum(len(chunk.wanted) for chunk in chunks)
         self._run(shape, 1 | logit_max << 1 | temperature_mass << 2 if wanted else 0)
-        return self._views(wanted)
-
-    def _views(self, rows: int) -> Distributions:
-        return Distributions(**{name: array[:rows] for name, array in self._outputs.items()})
+        views = self._views.get(wanted)
+        if views is None:
+            first = {name: array[:wanted] for name, array in self._outputs.items()}
+            views = self._views[wanted] = Distributions(**first)
+        return views
 
     def _run(self, shape: Shape, outputs: int) -> None:
         key = (shape, outputs)

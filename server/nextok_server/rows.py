@@ -1,24 +1,23 @@
-"""The distributions of one step, row by row, and what most requests want of them for all at once.
+"""The distributions of one step, row by row, and what most requests want of them.
 
-Knows the model's outputs and what is told of a distribution. Does not know sequences, nor what a
-request asks for.
+Knows the model's outputs and what is told of a distribution. Does not know sequences.
 
-Where many streams run, reading a step row by row takes long while the other processors wait. Most
-requests take the likeliest token and are told of the likeliest ones, so that is put together for
-all rows in a few calls.
+Rows are read between two runs of the graph, while the other processors wait. Nearly all requests
+change nothing of a row but by temperature and filters, and their next token is among the row's most
+likely ones: compiled code chooses it, and says what is told of them.
 """
 
 from __future__ import annotations
 
 import math
-from functools import cached_property
 
 import numpy as np
+from nextok_kernels.sampling import MOST_CANDIDATES, Chooser
 
-from nextok_server.candidates import NONE, RECORD, Candidate, Candidates
+from nextok_server.candidates import NONE, Candidate, Candidates
 from nextok_server.events import Distribution
 from nextok_server.model import Distributions
-from nextok_server.sampling import Row, SamplingParams
+from nextok_server.sampling import Row, SamplingParams, inverse_temperature
 
 
 class Rows:
@@ -26,11 +25,12 @@ class Rows:
 
     Args:
         outputs: Of the model, R rows with K candidates each; valid until the next step.
+        chooser: Of the thread that reads them.
     """
 
-    def __init__(self, outputs: Distributions) -> None:
+    def __init__(self, outputs: Distributions, chooser: Chooser) -> None:
         self._outputs = outputs
-        self._top_masses: dict[int, list[float]] = {}
+        self._chooser = chooser
 
     def at(self, index: int, params: SamplingParams) -> Row:
         """Row `index`, as views of the outputs; computed for such parameters."""
@@ -51,71 +51,54 @@ class Rows:
             float(outputs.entropy[index]),
         )
 
-    def likeliest(self, index: int, top: int) -> tuple[Candidate, Distribution]:
-        """The most likely token of row `index`, taken, and what is told of the `top` likeliest."""
-        top = min(top, self._width)
-        if top not in self._top_masses:
-            self._top_masses[top] = top_masses(self._outputs.top_logprobs, top)
-        top_mass = self._top_masses[top][index]
-        start = index * self._width * RECORD.itemsize
-        distribution = Distribution(
-            Candidates(self._records[start : start + top * RECORD.itemsize]) if top else NONE,
-            NONE,
-            self._entropies[index],
-            top_mass,
-            max(0.0, 1.0 - top_mass),
-            self._margins[index],
-            None,
+    def choose(
+        self, index: int, params: SamplingParams, position: int, top: int
+    ) -> tuple[Candidate, Distribution] | None:
+        """What `sampling` would draw from row `index` for parameters that change no logits.
+
+        Args:
+            index: Of the row.
+            params: Of them, temperature, filters and seed are looked at.
+            position: Of the token, for the draw.
+            top: How many of the most likely tokens are told.
+
+        Returns:
+            The token, and what it was chosen from. None where the row's K most likely tokens do not
+            settle it.
+        """
+        k = self._outputs.top_ids.shape[1]
+        if k > MOST_CANDIDATES:
+            return None
+        greedy = params.greedy
+        chosen = self._chooser.choose(
+            self._outputs.packed,
+            index,
+            told=min(top, k),
+            greedy=greedy,
+            top_k=params.top_k,
+            top_p=params.top_p,
+            min_p=params.min_p,
+            inverse_temperature=1.0 if greedy else inverse_temperature(params),
+            seed=params.seed,
+            position=position,
         )
-        return Candidate(self._ids[index], self._logprobs[index], 1, 1.0, True), distribution
-
-    @cached_property
-    def _width(self) -> int:
-        width: int = self._outputs.top_ids.shape[1]
-        return width
-
-    @cached_property
-    def _records(self) -> bytes:
-        """Of all rows: the candidates where the first of them is taken."""
-        records = np.zeros(self._outputs.top_ids.shape, RECORD)
-        records["token_id"] = self._outputs.top_ids
-        records["logprob"] = self._outputs.top_logprobs
-        records["rank"] = np.arange(1, self._width + 1)
-        records["prob"][:, 0] = records["kept"][:, 0] = 1
-        return records.tobytes()
-
-    @cached_property
-    def _entropies(self) -> list[float]:
-        entropies: list[float] = self._outputs.entropy.tolist()
-        return entropies
-
-    @cached_property
-    def _ids(self) -> list[int]:
-        ids: list[int] = self._outputs.top_ids[:, 0].tolist()
-        return ids
-
-    @cached_property
-    def _logprobs(self) -> list[float]:
-        logprobs: list[float] = self._outputs.top_logprobs[:, 0].tolist()
-        return logprobs
-
-    @cached_property
-    def _margins(self) -> list[float]:
-        return margins(self._outputs.top_logprobs)
+        if chosen is None:
+            return None
+        token_id, logprob, rank, prob, entropy, top_mass, margin, records = chosen
+        distribution = Distribution(
+            Candidates(records), NONE, entropy, top_mass, max(0.0, 1.0 - top_mass), margin, None
+        )
+        return Candidate(token_id, logprob, rank, prob, True), distribution
 
 
-def top_masses(top_logprobs: np.ndarray, count: int) -> list[float]:
-    """Of rows (R, K): the probability of the `count` likeliest tokens together, at most 1."""
-    if not count:
-        return [0.0] * len(top_logprobs)
-    probs = np.exp(top_logprobs[:, :count].astype(np.float64))
-    masses: list[float] = np.minimum(1.0, probs.cumsum(axis=1)[:, -1]).tolist()
-    return masses
+def top_mass(top_logprobs: np.ndarray) -> float:
+    """Probability of a row's most likely tokens (N,) together, at most 1."""
+    total = 0.0
+    for logprob in top_logprobs.tolist():
+        total += math.exp(logprob)
+    return min(1.0, total)
 
 
-def margins(top_logprobs: np.ndarray) -> list[float]:
-    """Of rows (R, K): the difference of the two largest; infinite where there is but one."""
-    if top_logprobs.shape[1] < 2:
-        return [math.inf] * len(top_logprobs)
-    differences: list[float] = (top_logprobs[:, 0] - top_logprobs[:, 1]).tolist()
-    return differences
+def margin(top_logprobs: np.ndarray) -> float:
+    """Difference of the two largest of a row (K,); infinite where there is but one."""
+    return float(top_logprobs[0] - top_logprobs[1]) if len(top_logprobs) > 1 else math.inf

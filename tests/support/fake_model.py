@@ -19,7 +19,7 @@ from nextok_server.model import Distributions
 from nextok_server.sampling import SamplingParams
 from nextok_server.scheduler import Scheduler
 
-VOCABULARY = 7
+VOCABULARY, K = 7, 5
 
 
 class Cells:
@@ -80,12 +80,12 @@ class FakeModel:
         # What was not asked for is not there.
         nothing = np.full(len(rows), np.nan, np.float32)
         return Distributions(
-            logprobs=np.array([row.logprobs for row in rows]),
-            top_logprobs=np.array([row.top_logprobs for row in rows]),
-            top_ids=np.array([row.top_ids for row in rows]),
-            entropy=np.array([row.entropy for row in rows]),
+            logprobs=np.array([row.logprobs for row in rows]).reshape(len(rows), VOCABULARY),
+            top_logprobs=np.array([row.top_logprobs for row in rows]).reshape(len(rows), K),
+            top_ids=np.array([row.top_ids for row in rows], np.int64).reshape(len(rows), K),
+            entropy=np.array([row.entropy for row in rows], np.float32),
             logit_max=np.array([row.logit_max for row in rows]) if logit_max else nothing,
-            temperature_mass=np.array([row.temperature_mass for row in rows])
+            temperature_mass=np.array([row.temperature_mass for row in rows], np.float32)
             if temperature_mass
             else nothing,
         )
@@ -93,7 +93,7 @@ class FakeModel:
     @staticmethod
     def _row(cell: bytes, inverse: float):
         logits = np.frombuffer(cell[: VOCABULARY * 2], np.uint16) / 20_000
-        return row_of(logits, SamplingParams(temperature=1 / inverse), VOCABULARY - 2)
+        return row_of(logits, SamplingParams(temperature=1 / inverse), K)
 
 
 def fake_engine(

@@ -9,16 +9,11 @@
 #include <cstring>
 #include <type_traits>
 
+#include "records.h"
+
 namespace {
 
-// One token that could come next.
-struct Candidate {
-  int32_t id;
-  float logprob;
-  int32_t rank;
-  float prob;
-  int32_t kept;
-};
+using nextok::Candidate;
 
 // One generated token. Behind it come `top` and `chosen` candidates, `delta` bytes of text and
 // `full` floats.
@@ -30,7 +25,7 @@ struct Step {
   uint32_t top, chosen, delta, full;
 };
 static_assert(std::endian::native == std::endian::little, "as numbers are on the wire");
-static_assert(sizeof(Candidate) == 20 && sizeof(Step) == 72);
+static_assert(sizeof(Step) == 72);
 constexpr uint32_t kForced = 1, kHasAllowedMass = 2;
 
 // What tokens say of themselves: the text and the bytes of token i lie from offset i to i + 1.
@@ -200,8 +195,6 @@ size_t into(char* out, size_t capacity, const Fill& fill) {
 }
 
 }  // namespace
-
-#define NEXTOK_EXPORT extern "C" __attribute__((visibility("default")))
 
 // Encodes the steps of `size` bytes at `from` as entries of a repeated field. Returns the bytes that
 // they take; they are written to `out` if that has room for them.
