@@ -52,11 +52,11 @@ class Hand:
 
     @property
     def texts(self):
-        return [branch.text for branch in self.explorer._session.branches]
+        return [branch.text for branch in self.explorer.session.branches]
 
     @property
     def current(self):
-        return self.explorer._session.branch
+        return self.explorer.session.branch
 
 
 @pytest.fixture
@@ -170,7 +170,7 @@ async def test_branches_are_forked_switched_and_dropped(exploring):
         await hand.press("tab")
         assert hand.current.branch_id == 0
         await hand.press("tab", "d")
-        assert [b.branch_id for b in hand.explorer._session.branches] == [0, 2, 3]
+        assert [b.branch_id for b in hand.explorer.session.branches] == [0, 2, 3]
         # What was below the dropped branch is below its parent now, with all its own text.
         assert "├─ 2 , was" in hand.screen.replace("… ", " ")
         await hand.press("d", "tab", "d", "d")
@@ -199,7 +199,7 @@ async def test_no_more_branches_are_made_than_the_server_allows(exploring, monke
     monkeypatch.setattr("support.fake_service.model", _short_model)
     async with exploring() as hand:
         await hand.press("f", "f")
-        assert len(hand.explorer._session.branches) == 2
+        assert len(hand.explorer.session.branches) == 2
         assert hand.told == ["the server allows 2 branches"]
         assert hand.explorer.failure is None
 

@@ -1,7 +1,8 @@
-"""The explorer on the screen: panes, keys, and what they do to the session.
+"""The explorer on the screen: panes and keys.
 
-Knows textual. What the panes show is in `views`. What is done to the session is done one after
-the other, apart from the keys, so that the screen answers while the server computes.
+Knows textual. What the panes show is in `views`, what keys do to the session in `steering`. That
+is done one after the other, apart from the keys, so that the screen answers while the server
+computes.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from nextok.async_client import AsyncClient
 from nextok.async_session import AsyncSession
 from nextok.errors import NextokError
 from nextok.explorer import views
-from nextok.explorer.family import Family
 from nextok.explorer.help import Help
+from nextok.explorer.steering import Steering
 from nextok.model import Model
 
 _SAMPLE_MANY = 10
@@ -83,13 +84,15 @@ class Explorer(App[None]):
         self._begin = begin
         self.failure: Exception | None = None
         self.branches: tuple[AsyncBranch, ...] = ()
-        self._family = Family()
-        self._selected = 0
-        self._draws = 0
         self._orders: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
-        self._session: AsyncSession | None = None
         self._client: AsyncClient | None = None
-        self._model: Model | None = None
+        self._steering: Steering | None = None
+
+    @property
+    def session(self) -> AsyncSession:
+        """What is stepped through, once it has begun."""
+        assert self._steering is not None
+        return self._steering.session
 
     def compose(self) -> ComposeResult:
         """The panes, from top to bottom."""
@@ -125,6 +128,13 @@ class Explorer(App[None]):
     def _order(self, work: Callable[[], Awaitable[None]]) -> None:
         self._orders.put_nowait(work)
 
+    def _steer(self, work: Callable[[Steering], Awaitable[None]]) -> None:
+        def when_open() -> Awaitable[None]:
+            assert self._steering is not None
+            return work(self._steering)
+
+        self._order(when_open)
+
     async def _work(self) -> None:
         try:
             while True:
@@ -138,133 +148,55 @@ class Explorer(App[None]):
             self.failure = error
             self.exit()
         finally:
-            if self._session is not None:
-                self.branches = self._session.branches
+            if self._steering is not None:
+                self.branches = self._steering.session.branches
             if self._client is not None:
                 await self._client.close()
 
     async def _open(self) -> None:
         self._client = self._connect()
-        self._model = await self._client.get_model()
+        model = await self._client.get_model()
         session = self._begin(self._client)
         await session.start()
-        self._session = session
-
-    @property
-    def _current(self) -> AsyncBranch:
-        assert self._session is not None
-        return self._session.branch
-
-    @property
-    def _room(self) -> int:
-        """How many more tokens the current branch can get."""
-        assert self._model is not None
-        return self._model.context_length - self._current.distribution.position
-
-    async def _pick(self) -> None:
-        listed = self._current.distribution.top_logprobs
-        if self._has_room(1) and self._selected < len(listed):
-            await self._current.pick(listed[self._selected].id)
-            self._selected = 0
-
-    async def _sample(self, count: int) -> None:
-        if self._has_room(1):
-            assert self._session is not None
-            # One seed would draw the same token in the same place, undone or on a copy.
-            seed = (self._session.prompt.seed + self._draws) % 2**64
-            self._draws += 1
-            await self._current.sample(min(count, self._room), seed=seed)
-            self._selected = 0
-
-    async def _force(self, text: str) -> None:
-        assert self._client is not None
-        # Known before they are sent: too many would end the session.
-        ids = (await self._client.tokenize(text)).ids
-        if self._has_room(len(ids)):
-            await self._current.force(ids)
-            self._selected = 0
-
-    async def _rewind(self) -> None:
-        if self._current.steps:
-            await self._current.rewind(1)
-            self._selected = 0
-
-    async def _fork(self) -> None:
-        assert self._session is not None
-        assert self._model is not None
-        most = self._model.limits.max_branches
-        if len(self._session.branches) >= most:
-            self.notify(f"the server allows {most} branches", severity="warning")
-            return
-        parent = self._current
-        child = await parent.fork()
-        self._family.fork(parent, child)
-        await self._session.switch(child)
-
-    async def _switch(self, number: int) -> None:
-        assert self._session is not None
-        for branch in self._session.branches:
-            if branch.branch_id == number and branch != self._current:
-                await self._session.switch(branch)
-                self._selected = 0
-
-    async def _next_branch(self, by: int) -> None:
-        assert self._session is not None
-        order = [line.branch_id for line in self._family.lines(self._session.branches)]
-        place = order.index(self._current.branch_id)
-        await self._switch(order[(place + by) % len(order)])
-
-    async def _drop(self) -> None:
-        assert self._session is not None
-        dropped = self._current
-        if len(self._session.branches) == 1:
-            self.notify("this is the only branch", severity="warning")
-            return
-        await self._next_branch(-1)
-        await dropped.drop()
-        self._family.drop(dropped.branch_id)
-
-    def _has_room(self, count: int) -> bool:
-        if self._room < count:
-            self.notify(f"the context has room for {self._room} more", severity="warning")
-        return self._room >= count
+        self._steering = Steering(
+            self._client, session, model, lambda why: self.notify(why, severity="warning")
+        )
 
     # What keys do.
 
     def action_choose(self, by: int) -> None:
         """Moves the mark."""
-        if self._session is not None and self._session.summary is None:
-            last = len(self._current.distribution.top_logprobs) - 1
-            self._selected = max(0, min(self._selected + by, last))
+        if self._steering is not None:
+            self._steering.choose(by)
             self._show()
 
     def action_pick(self) -> None:
         """Appends the candidate that is marked."""
-        self._order(self._pick)
+        self._steer(Steering.pick)
 
     def action_sample(self, count: int) -> None:
         """Appends tokens that the server draws."""
-        self._order(lambda: self._sample(count))
+        self._steer(lambda steering: steering.sample(count))
 
     def action_rewind(self) -> None:
         """Takes the last token off."""
-        self._order(self._rewind)
+        self._steer(Steering.rewind)
 
     def action_fork(self) -> None:
         """Makes a copy of the branch, and goes on with the copy."""
-        self._order(self._fork)
+        self._steer(Steering.fork)
 
     def action_branch(self, number: int) -> None:
         """Goes to a branch by its number."""
-        self._order(lambda: self._switch(number))
+        self._steer(lambda steering: steering.switch(number))
 
     def action_next_branch(self, by: int) -> None:
         """Goes to the next branch in the tree."""
-        self._order(lambda: self._next_branch(by))
+        self._steer(lambda steering: steering.next_branch(by))
 
     def action_drop(self) -> None:
         """Gives the branch up."""
-        self._order(self._drop)
+        self._steer(Steering.drop)
 
     def action_type(self) -> None:
         """Opens the line to type in."""
@@ -284,7 +216,7 @@ class Explorer(App[None]):
         text = event.value
         self.action_stop_typing()
         if text:
-            self._order(lambda: self._force(text))
+            self._steer(lambda steering: steering.force(text))
 
     def action_help(self) -> None:
         """Shows what the screen shows and what keys do."""
@@ -297,28 +229,29 @@ class Explorer(App[None]):
     # What is shown.
 
     def _show(self) -> None:
-        if self._session is None or self._model is None or not self.is_running:
+        steering = self._steering
+        if steering is None or not self.is_running:
             return
-        branch = self._current
-        self._put("#head", self._head(branch))
-        self._put("#written", views.text(self._session.prompt.tokens, branch.steps))
+        branch, session = steering.branch, steering.session
+        self._put("#head", _head(steering.model, branch))
+        self._put("#written", views.text(session.prompt.tokens, branch.steps))
         self.query_one("#text", VerticalScroll).scroll_end(animate=False)
         listed = branch.distribution.top_logprobs
         size = self.query_one("#candidates").content_size
-        self._put("#candidates", views.candidates(listed, self._selected, *size))
-        lines = self._family.lines(self._session.branches)
+        self._put("#candidates", views.candidates(listed, steering.marked, *size))
+        lines = steering.family.lines(session.branches)
         size = self.query_one("#tree").content_size
         self._put("#tree", views.tree(lines, branch.branch_id, *size))
         self._put("#numbers", views.numbers(branch.distribution, branch.steps))
 
-    def _head(self, branch: AsyncBranch) -> Text:
-        assert self._model is not None
-        position, length = branch.distribution.position, self._model.context_length
-        return Text.assemble(
-            (" nextok step ", "bold reverse"),
-            f"  {self._model.name} {self._model.precision}",
-            f"   branch {branch.branch_id}   {position} of {length} tokens",
-        )
-
     def _put(self, pane: str, text: Text) -> None:
         self.query_one(pane, Static).update(text)
+
+
+def _head(model: Model, branch: AsyncBranch) -> Text:
+    return Text.assemble(
+        (" nextok step ", "bold reverse"),
+        f"  {model.name} {model.precision}",
+        f"   branch {branch.branch_id}   {branch.distribution.position} of "
+        f"{model.context_length} tokens",
+    )
