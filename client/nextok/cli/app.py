@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from nextok.attempts import DEFAULT_RESUME
-from nextok.cli import connecting, json_lines, looks, options, recordings, stream
+from nextok.cli import connecting, forms, json_lines, looks, options, recordings, stream
 from nextok.cli.bench import bench
 from nextok.cli.contrast import contrast
 from nextok.cli.demo import demo
@@ -158,10 +158,10 @@ def generate(
     prompt_logprobs: Annotated[
         bool, typer.Option("--prompt-logprobs", help="Shows the prompt's own probabilities too.")
     ] = False,
-    json_schema: options.JsonSchema = None,
-    regex: options.Regex = None,
-    grammar: options.Grammar = None,
-    choice: options.Choice = [],  # noqa: B006 - typer's form of "none given"
+    json_schema: forms.JsonSchema = None,
+    regex: forms.Regex = None,
+    grammar: forms.Grammar = None,
+    choice: forms.Choice = [],  # noqa: B006 - typer's form of "none given"
     drafts: options.Drafts = None,
     record: recordings.Record = None,
     target: options.Target = options.DEFAULT_TARGET,
@@ -185,7 +185,7 @@ def generate(
     text, biases = options.read_text(text), options.read_logit_bias(logit_bias)
     if record is not None and (n or 1) > 1:
         raise typer.BadParameter("--record takes one completion, without --n")
-    form = options.read_form(json_schema, regex, grammar, choice)
+    form = forms.read_form(json_schema, regex, grammar, choice)
     with (
         connecting.client(target) as client,
         client.generate(

@@ -6,19 +6,15 @@ Knows typer, and how text on the command line becomes values. Ranges are the ser
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, TypeAlias
 
 import typer
-
-from nextok.cli.ending import BadFile
 
 DEFAULT_TARGET = "localhost:50051"
 _MAX_UINT32 = 2**32 - 1
 
 _SAMPLING = "Sampling"
 _ENDING = "Ending"
-_FORM = "Form"
 
 
 def _uint32(value: str) -> int:
@@ -50,41 +46,6 @@ def read_text(text: str) -> str:
     except UnicodeError as error:
         raise typer.BadParameter(f"the text is not UTF-8: {error}") from None
     return text
-
-
-def read_form(
-    json_schema: str | None, regex: str | None, grammar: Path | None, choices: list[str]
-) -> dict[str, Any]:
-    """Returns what `generate` takes of these, with the files that they name read.
-
-    Raises:
-        typer.BadParameter: More than one is given.
-        BadFile: A file cannot be read.
-    """
-    given = {
-        "--json-schema": json_schema,
-        "--regex": regex,
-        "--grammar": grammar,
-        "--choice": choices or None,
-    }
-    names = [name for name, value in given.items() if value is not None]
-    if len(names) > 1:
-        raise typer.BadParameter(f"{', '.join(names)}: only one of them can be given")
-    if json_schema is not None and not json_schema.lstrip().startswith("{"):
-        json_schema = _read_file(Path(json_schema))
-    return {
-        "json_schema": json_schema,
-        "regex": regex,
-        "grammar": None if grammar is None else _read_file(grammar),
-        "choices": choices or None,
-    }
-
-
-def _read_file(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeError) as error:
-        raise BadFile(f"{path}: {error}") from None
 
 
 def read_logit_bias(entries: list[str]) -> dict[int, float]:
@@ -251,30 +212,6 @@ TokenId: TypeAlias = Annotated[
         metavar="ID",
         parser=_uint32,
         help="Token to report whatever its rank; may be repeated.",
-    ),
-]
-JsonSchema: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        metavar="FILE|TEXT",
-        help="The text is JSON of this schema; what begins with { is the schema itself.",
-        rich_help_panel=_FORM,
-    ),
-]
-Regex: TypeAlias = Annotated[
-    str | None,
-    typer.Option(metavar="TEXT", help="The text matches it as a whole.", rich_help_panel=_FORM),
-]
-Grammar: TypeAlias = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE", help="The text follows it; llguidance's Lark.", rich_help_panel=_FORM
-    ),
-]
-Choice: TypeAlias = Annotated[
-    list[str],
-    typer.Option(
-        metavar="TEXT", help="The text is it, or another one of them.", rich_help_panel=_FORM
     ),
 ]
 Drafts: TypeAlias = Annotated[
