@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import grpc
 
-from nextok import health, replies, requests
+from nextok import health, model_replies, replies, requests
 from nextok.async_contrast import AsyncContrast
 from nextok.async_exploration import AsyncExploration
 from nextok.async_generation import AsyncGeneration
@@ -114,7 +114,7 @@ class AsyncClient(
         Raises:
             NextokError: The call failed.
         """
-        return replies.model(await _call(self._stub.GetModel, pb.GetModelRequest(), timeout))
+        return model_replies.model(await _call(self._stub.GetModel, pb.GetModelRequest(), timeout))
 
     async def tokenize(self, text: str, *, timeout: float | None = None) -> TextTokens:
         """Turns text into tokens.

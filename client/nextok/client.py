@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import grpc
 
-from nextok import health, replies, requests
+from nextok import health, model_replies, replies, requests
 from nextok.attempts import Attempts, RetryBudget
 from nextok.calls import GenerateCalls
 from nextok.channel import ChannelOptions, channel_options
@@ -114,7 +114,7 @@ class Client(
         Raises:
             NextokError: The call failed.
         """
-        return replies.model(_call(self._stub.GetModel, pb.GetModelRequest(), timeout))
+        return model_replies.model(_call(self._stub.GetModel, pb.GetModelRequest(), timeout))
 
     def tokenize(self, text: str, *, timeout: float | None = None) -> TextTokens:
         """Turns text into tokens.

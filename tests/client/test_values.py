@@ -9,7 +9,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from support.fake_service import generation, model, step
 
 import nextok
-from nextok import replies
+from nextok import model_replies, replies
 from nextok.transcript import Transcript
 from nextok.v1 import text_generation_pb2 as pb
 from nextok.v1 import types_pb2 as types
@@ -74,7 +74,7 @@ def test_every_field_is_read_into_its_own_attribute(message_class, read):
 def test_every_field_of_the_model_is_read_into_its_own_attribute():
     message = model()
     del message.capabilities[:]
-    compare(replies.model(message), message)
+    compare(model_replies.model(message), message)
 
 
 def fill(message):
@@ -144,7 +144,7 @@ def test_an_enum_has_the_wires_names(ours, theirs, prefix):
 def test_what_is_newer_than_the_client_does_not_break_it():
     finish = replies.finish(types.Finish(finish_reason=99))
     assert finish.finish_reason is nextok.FinishReason.UNSPECIFIED
-    assert replies.model(pb.GetModelResponse(capabilities=[99, 1])).capabilities == ("score",)
+    assert model_replies.model(pb.GetModelResponse(capabilities=[99, 1])).capabilities == ("score",)
 
 
 def test_a_transcript_shows_only_what_was_handed_out():

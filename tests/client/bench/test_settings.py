@@ -7,12 +7,12 @@ import pytest
 from support import fake_service
 from support.loads import settings
 
-from nextok import replies
+from nextok import model_replies
 from nextok.bench.axes import CONTEXT, REQUEST_RATE, STREAMS, swept_over
 from nextok.bench.lengths import Lengths
 from nextok.bench.settings import BadSetting, check_against, check_prefix, sweep
 
-MODEL = replies.model(fake_service.model())
+MODEL = model_replies.model(fake_service.model())
 
 
 def swept(**changes):
