@@ -19,11 +19,10 @@ ready never waits.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-
+from nextok_server import keying
 from nextok_server.calls import Batch, Calls
 from nextok_server.fair_queue import FairQueue
-from nextok_server.keys import Key, chunk_keys, token_key
+from nextok_server.keys import Key
 from nextok_server.kv_cache import KVCache
 from nextok_server.sequence import Sequence
 from nextok_server.work import Work
@@ -49,7 +48,7 @@ class Scheduler:
         self._cache = cache
         self._calls = calls
         self._chunk = chunk
-        self._reuse = reuse
+        self._keying = keying.Keying(chunk, reuse=reuse)
         self._waiting = FairQueue()
         self._running: list[Sequence] = []
         self._steps = 0
@@ -84,10 +83,10 @@ class Scheduler:
 
     def add(self, sequence: Sequence) -> None:
         """Puts a sequence in the queue, where its caller and its priority put it."""
-        sequence.keys = self._keys(sequence)
+        self._keying.begin(sequence)
         if sequence.keys:
             # What it will want is not to be lost to those that are admitted before it.
-            self._cache.find(self._reusable(sequence))
+            self._cache.find(self._keying.reusable(sequence))
         self._waiting.add(sequence, self._running)
 
     def remove(self, sequence: Sequence) -> None:
@@ -117,7 +116,7 @@ class Scheduler:
             if not self._calls.cuts_freely:
                 sequence.computed = sequence.keys[-2].end if len(sequence.keys) > 1 else 0
             sequence.cached = min(sequence.cached, sequence.computed)
-        self._extend(sequence)
+        self._keying.extend(sequence)
         self._cache.cut(sequence.slot, sequence.computed)
 
     def plan(self) -> list[list[Work]]:
@@ -147,8 +146,8 @@ class Scheduler:
         begun: set[Key] = set()
         for sequence in sequences:
             # Prompts are fed in chunks up to their last, so this is a chunk's border.
-            own = _held(sequence)
-            reusable = self._reusable(sequence)
+            own = keying.held(sequence)
+            reusable = self._keying.reusable(sequence)
             held = self._cache.find(reusable, own)
             place = reusable[held - 1].end if held > own else sequence.computed
             length = self._length(sequence, place, 1)
@@ -168,21 +167,21 @@ class Scheduler:
             length = self._length(sequence, place, chunks)
             if length > 1:
                 batch.add(sequence.slot, length)
-                begun.update(sequence.keys[held : _count(sequence.keys, place + length)])
+                begun.update(sequence.keys[held : keying.count(sequence.keys, place + length)])
             works.append(Work(sequence, length))
         return works
 
     def note_computed(self, work: Work) -> None:
         """Says that a chunk's state stands in the cache now."""
         sequence = work.sequence
-        before = _held(sequence)
+        before = keying.held(sequence)
         sequence.computed += work.length
         sequence.processed += work.length
         sequence.last_step = self._steps
-        self._extend(sequence)
+        self._keying.extend(sequence)
         if before == len(sequence.keys):
             return
-        for key in sequence.keys[before : _held(sequence)]:
+        for key in sequence.keys[before : keying.held(sequence)]:
             self._cache.note(sequence.slot, key)
             if sequence.shelved and key.end > len(sequence.request.prompt):
                 self._cache.shelve(sequence.slot, key)
@@ -195,7 +194,7 @@ class Scheduler:
                     break
                 self.park(resting)
             sequence = self._waiting.pop(self._running)
-            sequence.slot, held = self._cache.take(self._reusable(sequence))
+            sequence.slot, held = self._cache.take(self._keying.reusable(sequence))
             sequence.computed = sequence.cached = sequence.keys[held - 1].end if held else 0
             self._running.append(sequence)
 
@@ -217,45 +216,6 @@ class Scheduler:
         self._cache.give_back(sequence.slot, sequence.computed)
         self._waiting.settle(sequence)
         sequence.slot = -1
-
-    def _keys(self, sequence: Sequence) -> list[Key]:
-        """What the chunks of a text are known by: to everybody, to its family or not at all."""
-        request = sequence.request
-        if not self._reuse and not request.family:
-            return []
-        fork = len(request.prompt) if request.open else request.fork
-        sequence.keys = list(
-            chunk_keys(request.prompt, self._chunk, fork=fork, family=self._family(sequence))
-        )
-        self._extend(sequence)
-        return sequence.keys
-
-    def _family(self, sequence: Sequence) -> bytes:
-        """Whom its keys are known to; empty: to everybody."""
-        alone = sequence.request.bypass_prefix_reuse or not self._reuse
-        return sequence.request.family if alone else b""
-
-    def _extend(self, sequence: Sequence) -> None:
-        """Gives the tokens of an open sequence that came after its keys keys of their own."""
-        if not sequence.request.open:
-            return
-        keys, family = sequence.keys, self._family(sequence)
-        last = keys[-1] if keys else None
-        for token in sequence.tokens[last.end if last else 0 :]:
-            last = token_key(last, token, family=family)
-            keys.append(last)
-
-    def _reusable(self, sequence: Sequence) -> list[Key]:
-        """The chunks of its text that a sequence may take from others.
-
-        What its distributions come from is left to compute, one token at least.
-        """
-        request = sequence.request
-        if request.outputs.prompt or (request.bypass_prefix_reuse and not request.family):
-            return []
-        scoring = request.scoring
-        most = len(sequence.tokens) - 1 if scoring is None else scoring.first
-        return sequence.keys[: _count(sequence.keys, most)]
 
     def _length(self, sequence: Sequence, place: int, chunks: int) -> int:
         """Tokens of so many chunks, the first of which begins at a place."""
@@ -285,18 +245,6 @@ class Scheduler:
         tokens = sequence.keys[held - 1].end
         sequence.cached += tokens - sequence.computed
         sequence.computed = tokens
-
-
-def _held(sequence: Sequence) -> int:
-    """How many of its keyed chunks a sequence has in its slot."""
-    return _count(sequence.keys, sequence.computed)
-
-
-def _count(keys: list[Key], tokens: int) -> int:
-    """How many chunks end within so many tokens."""
-    if not keys or keys[-1].end <= tokens:
-        return len(keys)
-    return bisect_right(keys, tokens, key=lambda key: key.end)
 
 
 def _is_ready(sequence: Sequence) -> bool:
