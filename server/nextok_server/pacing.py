@@ -2,9 +2,9 @@
 
 Knows: how many streams run, the time. Does not know: what steps tell, the event loop.
 
-A message costs the server and the client some 0.6 ms of processor time together where one stream
-runs, for the model's weights have thrown everything else out of the caches by then, and a quarter
-of that where many do. That is taken from the cores that compute, however many steps it holds. So
+A message costs the server and the client some 0.9 ms of processor time together where one stream
+runs, for the model's weights have thrown everything else out of the caches by then, and half of
+that where many do. That is taken from the cores that compute, however many steps it holds. So
 steps that follow each other closely share a message.
 """
 
@@ -14,8 +14,8 @@ from nextok_server.events import Event, Step, is_end
 from nextok_server.sequence import Sequence
 
 # Parts of the longest interval that a stream waits for being there and for each that runs: one of
-# them is told after 0.16 of it, as often as a screen is drawn, 29 after the whole.
-_PART_AT_LEAST, _PART_A_STREAM = 0.13, 0.03
+# them is told after 0.23 of it, by default 43 times a second, 27 after the whole.
+_PART_AT_LEAST, _PART_A_STREAM = 0.2, 0.03
 # Readers that began together are told at different times.
 _PHASES = 8
 
