@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
@@ -44,8 +45,11 @@ class Session:
         self.call = call
 
     async def send(self, *requests: pb.InteractRequest) -> None:
-        for request in requests:
-            await self.call.write(request)
+        """Sends requests. Where the call has ended before, `read` tells how: some are refused
+        before anything of them is read."""
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            for request in requests:
+                await self.call.write(request)
 
     async def read(self) -> pb.InteractResponse:
         """The next answer.
