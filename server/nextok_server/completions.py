@@ -34,11 +34,15 @@ class Completions:
         self._root = choices.root
         self._completions = dict(zip(choices.streams, completions, strict=True))
         self._replies = replies
+        self._running = len(completions)
+        # The root computes until all have begun; of one alone, it is the same.
+        self._forks = self._root not in self._completions
+        self._over: list[Stream] = []
 
     @property
     def finished(self) -> bool:
         """Whether all have ended."""
-        return all(completion.finished for completion in self._completions.values())
+        return not self._running
 
     @property
     def tokens(self) -> int:
@@ -58,11 +62,16 @@ class Completions:
                 elif isinstance(event, Step) and completion and not completion.finished:
                     finish = completion.add(event, records)
                     if finish is not None:
+                        self._running -= 1
+                        self._over.append(stream)
                         end = pb.GenerateResponse(finish=finish)
                         if self.finished:
                             end.summary.CopyFrom(self._summary())
                         yield self._encoded(scores, records) + end.SerializeToString()
                         scores, records = [], []
+        if self._forks and all(completion.tokens for completion in self._completions.values()):
+            self._forks = False
+            self._over.append(self._root)
         if scores or records:
             yield self._encoded(scores, records)
 
@@ -71,16 +80,10 @@ class Completions:
         steps = self._replies.steps(_STEPS, records) if records else b""
         return b"".join((*scores, steps))
 
-    def over(self) -> Iterator[Stream]:
-        """Sequences that nothing is needed of any more."""
-        if all(completion.tokens for completion in self._completions.values()):
-            # All are forked from it by now; of one alone, it is the same.
-            completion = self._completions.get(self._root)
-            if completion is None or completion.finished:
-                yield self._root
-        for stream, completion in self._completions.items():
-            if completion.finished:
-                yield stream
+    def over(self) -> list[Stream]:
+        """Sequences that nothing is needed of any more, each of them once."""
+        over, self._over = self._over, []
+        return over
 
     def _summary(self) -> pb.GenerateSummary:
         root, completions = self._root.sequence, self._completions.values()

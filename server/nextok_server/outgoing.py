@@ -139,8 +139,11 @@ def _batched(events: list[Event], most: int) -> Iterator[list[Event]]:
         yield events[start : start + most]
 
 
-def _batched_together(told: Iterable[Told], most: int) -> Iterator[list[Told]]:
+def _batched_together(told: list[Told], most: int) -> Iterator[list[Told]]:
     """The same for several streams, in their order."""
+    if sum(len(events) for _, events in told) <= most:
+        yield told
+        return
     batch: list[Told] = []
     left = most
     for stream, events in told:
