@@ -31,6 +31,7 @@ class Rows:
     def __init__(self, outputs: Distributions, chooser: Chooser) -> None:
         self._outputs = outputs
         self._chooser = chooser
+        self._k = outputs.top_ids.shape[1]
 
     def at(self, index: int, params: SamplingParams) -> Row:
         """Row `index`, as views of the outputs; computed for such parameters."""
@@ -66,14 +67,13 @@ class Rows:
             The token, and what it was chosen from. None where the row's K most likely tokens do not
             settle it.
         """
-        k = self._outputs.top_ids.shape[1]
-        if k > MOST_CANDIDATES:
+        if self._k > MOST_CANDIDATES:
             return None
         greedy = params.greedy
         chosen = self._chooser.choose(
             self._outputs.packed,
             index,
-            told=min(top, k),
+            told=min(top, self._k),
             greedy=greedy,
             top_k=params.top_k,
             top_p=params.top_p,
