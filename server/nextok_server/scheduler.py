@@ -179,8 +179,6 @@ class Scheduler:
         sequence.processed += work.length
         sequence.last_step = self._steps
         self._keying.extend(sequence)
-        if before == len(sequence.keys):
-            return
         for key in sequence.keys[before : keying.held(sequence)]:
             self._cache.note(sequence.slot, key)
             if sequence.shelved and key.end > len(sequence.request.prompt):
