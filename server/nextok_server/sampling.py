@@ -31,7 +31,6 @@ from nextok_server.philox import uniform
 from nextok_server.sampling_params import SamplingParams, inverse_temperature, needs_occurrences
 
 __all__ = [
-    "Candidate",
     "Choice",
     "Filtered",
     "Occurrences",
