@@ -37,8 +37,6 @@ def main() -> None:
             print(f"{name} = {value}  ({origins[name]})")
         return
     logs.set_up(settings.log_level, settings.log_format, sys.stderr)
-    # A step that is done should not wait 5 ms, the default, for the event loop to let go.
-    sys.setswitchinterval(0.0005)
     try:
         if only_check:
             for line in check.check(settings):

@@ -51,7 +51,8 @@ class Completion:
         self._sequence = sequence
         self._text = TextStream(stop)
         self._artifact_sha256 = artifact_sha256
-        self._tokenizer = tokenizer
+        self._token_bytes = tokenizer.token_bytes
+        self._min_tokens = sequence.request.stop.min_tokens
         self._choice = choice
         self._ids: list[int] = []
         self._logprobs: list[float] = []
@@ -75,9 +76,11 @@ class Completion:
         Returns:
             The completion's end, with its last step.
         """
-        self._ids.append(step.token.token_id)
-        self._logprobs.append(step.token.logprob)
-        self.first_at = self.first_at or step.at
+        token = step.token
+        self._ids.append(token.token_id)
+        self._logprobs.append(token.logprob)
+        if not self.first_at:
+            self.first_at = step.at
         self.last_at = step.at
         self.drafted, self.accepted = step.drafted, step.accepted
         delta, stop = self._push(step)
@@ -94,14 +97,14 @@ class Completion:
 
     def _push(self, step: Step) -> tuple[str, str | None]:
         """The text that a step releases, and the stop string that it completes."""
-        if step.finish is FinishReason.EOS or step.finish is FinishReason.STOP_TOKEN:
+        finish = step.finish
+        if finish is FinishReason.EOS or finish is FinishReason.STOP_TOKEN:
             return self._text.finish(), None
-        minimum = self._sequence.request.stop.min_tokens
-        token_bytes = self._tokenizer.token_bytes(step.token.token_id)
-        pushed = self._text.push(token_bytes, check_stop=step.index >= minimum)
-        if pushed.stop is None and step.finish is not None:
-            return pushed.delta + self._text.finish(), None
-        return pushed.delta, pushed.stop
+        token_bytes = self._token_bytes(step.token.token_id)
+        delta, stop = self._text.push(token_bytes, check_stop=step.index >= self._min_tokens)
+        if stop is None and finish is not None:
+            return delta + self._text.finish(), None
+        return delta, stop
 
     def _finish(self, step: Step, stop: str | None) -> types.Finish:
         digest = completion_digest(

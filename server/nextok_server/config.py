@@ -177,10 +177,10 @@ class Config(BaseSettings):
     )
     max_streams_per_connection: int = Field(256, ge=1, description="Streams on one connection.")
     message_interval: float = Field(
-        0.1,
+        0.15,
         ge=0,
         le=1,
-        description="Seconds between a stream's messages where many run; a quarter of it where one "
+        description="Seconds between a stream's messages where many run; a sixth of it where one "
         "does. Steps that come sooner share a message. 0 sends each at once.",
     )
     stream_window: int = Field(

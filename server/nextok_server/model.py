@@ -21,7 +21,7 @@ import numpy as np
 import onnxruntime as ort
 from nextok_kernels.sampling import pack_outputs
 
-from nextok_server import giving_way
+from nextok_server import giving_way, interpreter
 from nextok_server.artifact import Artifact
 from nextok_server.cache_memory import CacheMemory
 from nextok_server.errors import ArtifactError
@@ -215,7 +215,8 @@ class Model:
                 self._bindings.popitem(last=False)
         else:
             self._bindings.move_to_end(key)
-        self._session.run_with_iobinding(binding, self._run_options)
+        with interpreter.lent():
+            self._session.run_with_iobinding(binding, self._run_options)
 
     def _bind(self, shape: Shape, outputs: int) -> ort.IOBinding:
         """Binds every buffer by address, for one combination of shapes."""

@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 import structlog
 
+from nextok_server import interpreter
 from nextok_server.engine import Engine, Events
 from nextok_server.errors import Draining, EngineFailed, ServerError
 from nextok_server.events import is_end
@@ -267,7 +268,9 @@ class Runner:
                 events = self._pacing.due(self._engine.step(), time.monotonic())
                 self.steps += 1
                 if events:
-                    self._loop.call_soon_threadsafe(self._deliver, events)
+                    # It wakes the loop up, which without that could keep the interpreter for long.
+                    with interpreter.lent():
+                        self._loop.call_soon_threadsafe(self._deliver, events)
         except Exception:  # noqa: BLE001 - whatever it is, every waiter has to hear of it
             _log.exception("engine_failed")
             failure = EngineFailed("the engine stopped on a fault; the server's log has it")

@@ -64,11 +64,23 @@ def record(step: Step, delta: str, elapsed_seconds: float, choice: int = 0) -> b
         flags |= HAS_ALLOWED_MASS
     text = delta.encode()
     head = STEP.pack(
-        *(step.index, choice, token_id, rank),
-        *(logprob, prob, entropy, top_mass, tail_mass, margin, allowed_mass),
-        *(flags, elapsed_seconds),
-        *(len(top.records) // CANDIDATE.size, len(chosen.records) // CANDIDATE.size),
-        *(len(text), 0 if full is None else len(full)),
+        step.index,
+        choice,
+        token_id,
+        rank,
+        logprob,
+        prob,
+        entropy,
+        top_mass,
+        tail_mass,
+        margin,
+        allowed_mass,
+        flags,
+        elapsed_seconds,
+        len(top.records) // CANDIDATE.size,
+        len(chosen.records) // CANDIDATE.size,
+        len(text),
+        0 if full is None else len(full),
     )
     if full is None:
         return b"".join((head, top.records, chosen.records, text))

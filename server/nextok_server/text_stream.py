@@ -43,7 +43,8 @@ class TextStream:
         self._stops = tuple(stop)
         self._first_characters = frozenset(text[0] for text in self._stops)
         self._longest = max(map(len, self._stops), default=0)
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        # The beginning of a character. The decoder of codecs would take three calls a token.
+        self._begun = b""
         self._held = ""
         self._stopped = False
 
@@ -56,8 +57,11 @@ class TextStream:
                 no match that is found later begins in them.
         """
         assert not self._stopped, "the text has ended"
-        text = self._held + self._decoder.decode(token_bytes)
-        if not check_stop or not self._stops:
+        data = self._begun + token_bytes
+        decoded, used = codecs.utf_8_decode(data, "replace")
+        self._begun = data[used:]
+        text = self._held + decoded
+        if not self._stops or not check_stop:
             self._held = ""
             return Pushed(text, None)
         match = self._find(text)
@@ -78,7 +82,7 @@ class TextStream:
         if self._stopped:
             return ""
         self._stopped = True
-        return self._held + self._decoder.decode(b"", final=True)
+        return self._held + self._begun.decode("utf-8", "replace")
 
     def _find(self, text: str) -> tuple[int, str] | None:
         """Start and stop string of the first match to be complete, the longest of these."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -39,7 +38,6 @@ class Replica:
 
     # Ray waits for it.
     async def __init__(self, settings: dict[str, Any]) -> None:  # type: ignore[misc]
-        sys.setswitchinterval(0.0005)  # as the server does
         self._config = Config(**settings)
         self._dead = False
         self._serving = await assemble(self._config, self._die)
