@@ -112,13 +112,32 @@ def ratios(found: Mapping[str, list[Round]], precisions: Mapping[str, str]) -> l
 
 
 def memory_floor(
-    weights: Mapping[str, int], one_stream: Mapping[str, Any], gigabytes_per_second: float
+    weights: Mapping[str, int], rounds: Iterable[Round], reads: Iterable[float]
 ) -> dict[str, dict[str, float]]:
-    """What one stream takes for a token, and what reading its weights alone would take."""
-    floors = {}
-    for entry, figures in one_stream.items():
-        if entry in weights and "decode" in figures:
-            taken = 1000 / figures["decode"]["median"]
-            floor = weights[entry] / gigabytes_per_second / 1e6
-            floors[entry] = {"milliseconds": taken, "floor": floor, "share": floor / taken}
-    return floors
+    """What one stream takes for a token, and what reading its weights alone would take.
+
+    Medians over the rounds; the share is taken within each, as ratios are, since the memory of a
+    shared machine is now faster and now slower.
+
+    Args:
+        weights: Bytes, by entry.
+        rounds: Of one stream.
+        reads: Gigabytes a second, as measured before each of them.
+    """
+    taken: dict[str, list[float]] = {}
+    floors: dict[str, list[float]] = {}
+    for figures, gigabytes in zip(rounds, reads, strict=False):
+        for entry in figures.keys() & weights.keys():
+            taken.setdefault(entry, []).append(1000 / figures[entry]["decode"])
+            floors.setdefault(entry, []).append(weights[entry] / gigabytes / 1e6)
+    return {
+        entry: {
+            "milliseconds": statistics.median(taken[entry]),
+            "floor": statistics.median(floors[entry]),
+            "share": statistics.median(
+                floor / token for floor, token in zip(floors[entry], taken[entry], strict=True)
+            ),
+        }
+        for entry in weights
+        if entry in taken
+    }

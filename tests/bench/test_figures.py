@@ -52,7 +52,13 @@ def test_nextok_is_compared_at_equal_precision():
 
 
 def test_the_memory_floor_is_the_weights_over_the_bandwidth():
-    one_stream = {"a": {"decode": {"median": 100.0}}}
-    assert summary.memory_floor({"a": 50_000_000}, one_stream, 10.0) == {
+    rounds = [{"a": {"decode": 100.0}}]
+    assert summary.memory_floor({"a": 50_000_000}, rounds, [10.0]) == {
         "a": {"milliseconds": 10.0, "floor": 5.0, "share": 0.5}
     }
+
+
+def test_a_round_in_which_memory_is_slow_is_held_against_that_memory():
+    rounds = [{"a": {"decode": rate}} for rate in (100.0, 50.0, 100.0)]
+    floor = summary.memory_floor({"a": 50_000_000, "b": 1}, rounds, [10.0, 5.0, 10.0])
+    assert floor == {"a": {"milliseconds": 10.0, "floor": 5.0, "share": 0.5}}
