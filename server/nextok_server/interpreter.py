@@ -4,7 +4,8 @@ Knows Python's switch interval: how long a thread that wants the interpreter wai
 from the one that has it. Does not know what either of them does.
 
 While the engine's thread reads what the model computed, all cores wait for it; what the event loop
-does can be done while the model computes.
+does can be done while the model computes. The interval is one for the whole process, and a thread
+that begins to wait goes by what it is then: so it is set by whoever has the interpreter.
 """
 
 from __future__ import annotations

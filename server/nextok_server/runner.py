@@ -268,8 +268,7 @@ class Runner:
                 events = self._pacing.due(self._engine.step(), time.monotonic())
                 self.steps += 1
                 if events:
-                    # It wakes the loop up, which without that could keep the interpreter for long.
-                    with interpreter.lent():
+                    with interpreter.lent():  # to the loop, which this wakes up
                         self._loop.call_soon_threadsafe(self._deliver, events)
         except Exception:  # noqa: BLE001 - whatever it is, every waiter has to hear of it
             _log.exception("engine_failed")
