@@ -4,6 +4,7 @@
 // that time goes into finding out where the pages are; a virtual machine looks them up twice.
 #pragma once
 
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 
@@ -21,10 +22,14 @@ inline void into_large_pages(const void* from, size_t bytes) {
   constexpr int kCollapse = 25;  // MADV_COLLAPSE, from Linux 6.1 on; older headers lack it
   const auto start = reinterpret_cast<uintptr_t>(from) / kLarge * kLarge;
   const auto end = (reinterpret_cast<uintptr_t>(from) + bytes + kLarge - 1) / kLarge * kLarge;
-  void* const memory = reinterpret_cast<void*>(start);
   // Where parts of it are no memory of this process, the rest is moved all the same.
-  madvise(memory, end - start, MADV_HUGEPAGE);
-  madvise(memory, end - start, kCollapse);
+  madvise(reinterpret_cast<void*>(start), end - start, MADV_HUGEPAGE);
+  // One by one: a page that something else holds for a moment would keep all that follow from it.
+  for (uintptr_t page = start; page < end; page += kLarge) {
+    constexpr int kTries = 3;
+    for (int i = 0; i < kTries; ++i)
+      if (!madvise(reinterpret_cast<void*>(page), kLarge, kCollapse) || errno != EAGAIN) break;
+  }
 #else
   (void)from;
   (void)bytes;
