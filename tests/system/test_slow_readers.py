@@ -35,8 +35,9 @@ LOOKS, LOOK_SECONDS = 4, 0.15
 
 
 def slow_request(number: int) -> pb.GenerateRequest:
-    """What costs memory where it is not read: many candidates, the whole vocabulary, or little."""
-    asked = ({"top_logprobs": 20}, {"full_vocabulary": True}, {})[number % 3]
+    """What costs memory where it is not read: the whole vocabulary, mostly; candidates; little."""
+    whole = {"full_vocabulary": True}
+    asked = (whole, {"top_logprobs": 20}, whole, {}, whole)[number % 5]
     return generate_request([number + 1], max_tokens=120, ignore_eos=True, **asked)
 
 
