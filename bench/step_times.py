@@ -3,8 +3,8 @@
     python -m bench.step_times ARTIFACT [--threads 2]
 
 The bare model, one token a row, with everything that ten candidates of a greedy request need. The
-whole step is timed without the profiler; the parts are ONNX Runtime's profile of other runs, whose
-own cost is left out by scaling them to the whole.
+whole step is timed without the profiler; the parts are what ONNX Runtime's profile and the
+operators themselves say of other runs, whose own cost is left out by scaling them to the whole.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+import nextok_kernels
 
 from nextok_server.artifact import Artifact, load_artifact
 from nextok_server.model import Chunk, Model
@@ -52,30 +54,31 @@ def step_seconds(artifact: Artifact, rows: int, context: int, threads: int) -> f
 
 
 def step_parts(artifact: Artifact, rows: int, context: int, threads: int) -> dict[str, float]:
-    """The time that each part takes, in all runs together, by ONNX Runtime's profile."""
+    """The seconds that each part takes, in all runs together."""
     with tempfile.TemporaryDirectory() as folder:
         model = _model(artifact, rows, threads, profile=Path(folder) / "profile")
+        before = nextok_kernels.seconds_spent()
         for _ in _steps(model, rows, context):
             pass
+        after = nextok_kernels.seconds_spent()
         events = json.loads(model.end_profile().read_text(encoding="utf-8"))
     nodes = [event for event in events if event["name"].endswith("_kernel_time")]
+    whole = sum(event["dur"] for event in nodes) / 1e6
     # The head is the last product of each run.
     last = max(
         (e["name"] for e in nodes if e["args"]["op_name"].startswith("Linear")),
         key=lambda name: int(name.split("_")[-3]),
     )
-    parts = dict.fromkeys(PARTS, 0.0)
-    for event in nodes:
-        parts[_part(event["args"]["op_name"], is_head=event["name"] == last)] += event["dur"]
-    return parts
-
-
-def _part(operator: str, *, is_head: bool) -> str:
-    if operator.startswith("Linear"):
-        return "head" if is_head else "products"
-    if operator.startswith("Attention"):
-        return "attention"
-    return "probabilities" if operator == "Probabilities" else "rest"
+    head = sum(event["dur"] for event in nodes if event["name"] == last) / 1e6
+    told = [e["dur"] for e in nodes if e["args"]["op_name"] == "Probabilities"]
+    products, attention = (b - a for a, b in zip(before, after, strict=True))
+    parts = {
+        "products": products - head,
+        "head": head,
+        "attention": attention,
+        "probabilities": sum(told) / 1e6,
+    }
+    return parts | {"rest": whole - sum(parts.values())}
 
 
 def _model(artifact: Artifact, rows: int, threads: int, profile: Path | None = None) -> Model:

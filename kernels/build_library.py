@@ -107,12 +107,21 @@ def _compile(compiler: list[str]) -> None:
             add("kernels.cpp", name, *defines, *options.split())
         if on_x86:
             add("tiles.cpp", "tiles", "-DNEXTOK_BUILD=nextok_amx", *TILES.split())
-        for name in ("operators", "choice", "sampling", "steps"):
+        for name in (
+            "library",
+            "operators",
+            "layers",
+            "pieces",
+            "team",
+            "choice",
+            "sampling",
+            "steps",
+        ):
             add(f"{name}.cpp", name)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(_run, commands))
         made = Path(folder) / LIBRARY
-        _run([*compiler, "-shared", "-s", "-o", str(made), *map(str, objects)])
+        _run([*compiler, "-shared", "-g1", "-o", str(made), *map(str, objects)])
         # Replaced whole: a process may have the old one loaded.
         target = PACKAGE / LIBRARY
         target.unlink(missing_ok=True)

@@ -9,19 +9,21 @@ cache, H heads, D size of a head, C capacity of a slot, V vocabulary, K candidat
 
 from typing import Final
 
+import numpy as np
 import onnx_ir as ir
 
 from nextok_export.activations import ACTIVATIONS
 from nextok_export.calibration import CacheScales
 from nextok_export.checkpoint import Checkpoint
 from nextok_export.graph import OUTPUTS, TOP_K
-from nextok_export.packing import pack_bytes, pack_floats, pack_nibbles
-from nextok_export.precision import GROUP, Precision
-from nextok_export.quantize import FloatArray, quantize, quantize_rows
+from nextok_export.kernel_weights import KernelWeights
+from nextok_export.precision import Precision
+from nextok_export.quantize import FloatArray
 from nextok_export.tape import NEXTOK, Graph
 
 INPUTS: Final = ("input_ids", "position_ids", "slots", "logits_index", "inverse_temperature")
-_TANH_GELU: Final = "FastGelu"
+_IN_LAYERS: Final = "FastGelu"
+"""The activation that the operator of all layers has."""
 
 
 def build(
@@ -47,18 +49,8 @@ def build(
 
     page = _Page(g, checkpoint, precision, cache_scales)
     residual = page.embedding(ids, positions)
-    change, bias = None, None
-    for i in range(a.layers):
-        packed, residual = page.norm_linear(
-            f"h.{i}.attn.c_attn", f"h.{i}.ln_1", residual, change, bias
-        )
-        attended = page.attention(i, packed, slots, positions)
-        change, bias = page.linear(f"h.{i}.attn.c_proj", attended), f"h.{i}.attn.c_proj.bias"
-        active, residual = page.mlp_input(i, residual, change, bias)
-        change, bias = page.linear(f"h.{i}.mlp.c_proj", active), f"h.{i}.mlp.c_proj.bias"
-    last = g.op("Gather", residual, wanted)
-    last_change = g.op("Gather", change, wanted)
-    logits = page.head(last, last_change, bias)  # [R, V]
+    layers = page.layers if page.is_fused else page.layers_apart
+    logits = page.head(*layers(residual, slots, positions, wanted))  # [R, V]
     _probabilities(g, logits, inverse_temperature, a.vocabulary_size)
     page.presents()
     return g.model("gpt2")
@@ -89,29 +81,93 @@ class _Page:
     ) -> None:
         self._g = g
         self._checkpoint = checkpoint
-        self._layer_bits = precision.layer_bits
-        self._vocabulary_bits = precision.vocabulary_bits
+        self._weights = KernelWeights(g, checkpoint, precision, cache_scales)
+        self._weight_bits = precision.layer_bits or 32
         self._head_activation_bits = precision.head_activation_bits
-        self._cache_scales = cache_scales
+        self._cache_kind = "Int8" if cache_scales else "Float32"
         self._cache_type = ir.DataType.INT8 if cache_scales else ir.DataType.FLOAT
         a = checkpoint.architecture
         self._cache_shape: list[int | str] = ["S", a.heads, "C", a.head_dim]
-        self._presents: list[tuple[str, ir.Value]] = []
-        self._matrices: dict[str, tuple[str, list[ir.Value | None]]] = {}
+        self._presents: list[ir.Value] = []
 
-    def weight(self, name: str) -> ir.Value:
-        """A tensor of the checkpoint, as it is."""
-        return self._g.weight(name, self._checkpoint.tensor(name))
+    @property
+    def is_fused(self) -> bool:
+        """Whether one operator has all that the layers are made of."""
+        activation = ACTIVATIONS[self._checkpoint.architecture.activation]
+        return activation.operator == _IN_LAYERS
+
+    def layers(
+        self, residual: ir.Value, slots: ir.Value, positions: ir.Value, wanted: ir.Value
+    ) -> tuple[ir.Value, ir.Value, str]:
+        """All layers as one operator, [T, W] to the wanted rows.
+
+        Returns:
+            The residual stream and its last change [R, W], and the name of that one's bias.
+        """
+        a = self._checkpoint.architecture
+        inputs: list[ir.Value] = []
+        for i in range(a.layers):
+            h = f"h.{i}"
+            inputs += [
+                *self._weights.norm(f"{h}.ln_1"),
+                *self._weights.layer_matrix(f"{h}.attn.c_attn"),
+                *self._weights.layer_matrix(f"{h}.attn.c_proj"),
+                *self._weights.norm(f"{h}.ln_2"),
+                *self._weights.layer_matrix(f"{h}.mlp.c_fc"),
+                *self._weights.layer_matrix(f"{h}.mlp.c_proj"),
+                *self._past(i),
+                *self._weights.cache_steps(i),
+            ]
+        scales = self._g.weight("attention_scales", np.array(a.attention_scales, np.float32))
+        stream, change, *presents = self._g.ops(
+            2 + 2 * a.layers,
+            f"Layers{self._cache_kind}",
+            *(residual, slots, positions, wanted, scales, *inputs),
+            domain=NEXTOK,
+            layers=a.layers,
+            width=a.width,
+            inner=self._checkpoint.tensor("h.0.mlp.c_fc.weight").shape[1],
+            weight_bits=self._weight_bits,
+            epsilon=a.epsilon,
+        )
+        self._presents += presents
+        return stream, change, f"h.{a.layers - 1}.mlp.c_proj.bias"
+
+    def layers_apart(
+        self, residual: ir.Value, slots: ir.Value, positions: ir.Value, wanted: ir.Value
+    ) -> tuple[ir.Value, ir.Value, str]:
+        """The same as an operator for each step, where one is needed that is ONNX Runtime's."""
+        change, bias = None, None
+        for i in range(self._checkpoint.architecture.layers):
+            packed, residual = self.norm_linear(
+                f"h.{i}.attn.c_attn", f"h.{i}.ln_1", residual, change, bias
+            )
+            attended = self.attention(i, packed, slots, positions)
+            change, bias = self.linear(f"h.{i}.attn.c_proj", attended), f"h.{i}.attn.c_proj.bias"
+            active, residual = self.mlp_input(i, residual, change, bias)
+            change, bias = self.linear(f"h.{i}.mlp.c_proj", active), f"h.{i}.mlp.c_proj.bias"
+        assert change is not None
+        assert bias is not None
+        return self._g.op("Gather", residual, wanted), self._g.op("Gather", change, wanted), bias
+
+    def _past(self, i: int) -> list[ir.Value]:
+        """Declares the caches of layer i before the step as inputs."""
+        return [
+            self._g.input(f"past_key_values.{i}.{part}", self._cache_type, self._cache_shape)
+            for part in ("key", "value")
+        ]
 
     def embedding(self, ids: ir.Value, positions: ir.Value) -> ir.Value:
         """Tokens and places [T] to vectors [T, W]; shares its table with a tied head."""
-        kind, weights = self._stored("wte", self._checkpoint.tensor("wte.weight"), vocabulary=True)
+        kind, weights = self._weights.matrix(
+            "wte", self._checkpoint.tensor("wte.weight"), vocabulary=True
+        )
         a = self._checkpoint.architecture
         return self._g.op(
             f"Embedding{kind}",
             ids,
             positions,
-            self.weight("wpe.weight"),
+            self._weights.tensor("wpe.weight"),
             *weights[:2],
             domain=NEXTOK,
             width=a.width,
@@ -121,30 +177,20 @@ class _Page:
     def attention(self, i: int, packed: ir.Value, slots: ir.Value, positions: ir.Value) -> ir.Value:
         """Causal attention of layer i over its cache: [T, 3 * W] to [T, W]."""
         a = self._checkpoint.architecture
-        past = [
-            self._g.input(f"past_key_values.{i}.{part}", self._cache_type, self._cache_shape)
-            for part in ("key", "value")
-        ]
-        kind, scales = "Float32", []
-        if self._cache_scales is not None:
-            kind = "Int8"
-            scales = [
-                self._g.weight(f"h.{i}.attn.{part}_scale", scale)
-                for part, scale in zip(("key", "value"), self._cache_scales[i], strict=True)
-            ]
         attended, *present = self._g.ops(
             3,
-            f"Attention{kind}",
-            *(packed, *past, slots, positions, *scales),
+            f"Attention{self._cache_kind}",
+            *(packed, *self._past(i), slots, positions, *self._weights.cache_steps(i)),
             domain=NEXTOK,
             scale=a.attention_scales[i],
         )
-        self._presents += zip((f"present.{i}.key", f"present.{i}.value"), present, strict=True)
+        self._presents += present
         return attended
 
     def presents(self) -> None:
         """Declares the caches after the step as outputs."""
-        for name, value in self._presents:
+        for number, value in enumerate(self._presents):
+            name = f"present.{number // 2}.{('key', 'value')[number % 2]}"
             self._g.output(name, value, self._cache_type, self._cache_shape)
 
     def mlp_input(
@@ -152,13 +198,8 @@ class _Page:
     ) -> tuple[ir.Value, ir.Value]:
         """The first product of layer i's MLP with its activation, and the residual stream."""
         act = ACTIVATIONS[self._checkpoint.architecture.activation]
-        fused = act.operator == _TANH_GELU
-        inner, residual = self.norm_linear(
-            f"h.{i}.mlp.c_fc", f"h.{i}.ln_2", residual, change, bias, gelu_tanh=fused
-        )
-        if not fused:
-            inner = self._g.op(act.operator, inner, domain=act.domain, **act.attributes)
-        return inner, residual
+        inner, residual = self.norm_linear(f"h.{i}.mlp.c_fc", f"h.{i}.ln_2", residual, change, bias)
+        return self._g.op(act.operator, inner, domain=act.domain, **act.attributes), residual
 
     def linear(self, name: str, x: ir.Value) -> ir.Value:
         """A product without its bias, which the next layer norm adds."""
@@ -172,13 +213,14 @@ class _Page:
         residual: ir.Value,
         change: ir.Value | None,
         change_bias: str | None,
-        *,
-        gelu_tanh: bool = False,
     ) -> tuple[ir.Value, ir.Value]:
         """A product of the normalized residual stream after a change, and that stream."""
-        matrix, bias = self._checkpoint.tensor(f"{name}.weight").T, self.weight(f"{name}.bias")
+        matrix, bias = (
+            self._checkpoint.tensor(f"{name}.weight").T,
+            self._weights.tensor(f"{name}.bias"),
+        )
         rest = self._norm(norm, change, change_bias)
-        product, total = self._linear(name, matrix, residual, bias, rest, gelu_tanh=gelu_tanh)
+        product, total = self._linear(name, matrix, residual, bias, rest)
         return product, total
 
     def head(self, residual: ir.Value, change: ir.Value, change_bias: str | None) -> ir.Value:
@@ -192,10 +234,9 @@ class _Page:
         self, name: str, change: ir.Value | None, change_bias: str | None
     ) -> list[ir.Value | None]:
         return [
-            self.weight(f"{name}.weight"),
-            self.weight(f"{name}.bias"),
+            *self._weights.norm(name),
             change,
-            self.weight(change_bias) if change_bias else None,
+            self._weights.tensor(change_bias) if change_bias else None,
         ]
 
     def _linear(
@@ -206,47 +247,20 @@ class _Page:
         bias: ir.Value | None,
         norm: list[ir.Value | None],
         *,
-        gelu_tanh: bool = False,
         vocabulary: bool = False,
     ) -> tuple[ir.Value, ir.Value]:
         """A product with a matrix [out, in], and the sum that the layer norm was taken of."""
-        kind, weights = self._stored(name, matrix, vocabulary=vocabulary)
-        weights += [None] * (3 - len(weights))
+        kind, weights = self._weights.matrix(name, matrix, vocabulary=vocabulary)
+        missing = [None] * (3 - len(weights))
         product, total = self._g.ops(
             2,
             f"Linear{kind}",
-            *(x, *weights, bias, *norm),
+            *(x, *weights, *missing, bias, *norm),
             domain=NEXTOK,
             in_features=matrix.shape[1],
             out_features=matrix.shape[0],
-            gelu_tanh=int(gelu_tanh),
+            gelu_tanh=0,
             activation_bits=self._head_activation_bits if vocabulary else 8,
             epsilon=self._checkpoint.architecture.epsilon,
         )
         return product, total
-
-    def _stored(
-        self, name: str, matrix: FloatArray, *, vocabulary: bool
-    ) -> tuple[str, list[ir.Value | None]]:
-        """A matrix [out, in] as the kernels read it, and the end of their names."""
-        if name not in self._matrices:
-            bits = self._vocabulary_bits if vocabulary else self._layer_bits
-            self._matrices[name] = self._store(name, matrix, bits)
-        kind, weights = self._matrices[name]
-        return kind, [*weights]
-
-    def _store(
-        self, name: str, matrix: FloatArray, bits: int | None
-    ) -> tuple[str, list[ir.Value | None]]:
-        weight = self._g.weight
-        if bits is None:
-            return "Float32", [weight(f"{name}.packed", pack_floats(matrix))]
-        if bits == 4:
-            blocks = quantize(matrix, bits=4, block_size=GROUP)
-            return "Int4", [weight(f"{name}.packed", pack_nibbles(blocks))]
-        values, scales, sums = pack_bytes(quantize_rows(matrix))
-        return "Int8", [
-            weight(f"{name}.packed", values),
-            weight(f"{name}.scales", scales),
-            weight(f"{name}.sums", sums),
-        ]

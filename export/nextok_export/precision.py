@@ -20,7 +20,7 @@ WHOLE_ROWS: Final = 0
 CACHES: Final = ("float32", "int8")
 OPERATORS: Final = ("nextok", "onnxruntime")
 """Whose operators a graph is made of: nextok's own kernels, or what ONNX Runtime brings."""
-KERNELS: Final = 1
+KERNELS: Final = 2
 """The version of nextok's operators that graphs are written for."""
 GROUP: Final = 32
 """4-bit weights that share one scale in nextok's kernels."""

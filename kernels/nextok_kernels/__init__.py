@@ -13,10 +13,10 @@ import os
 import sys
 from pathlib import Path
 
-__all__ = ["VERSION", "build", "library_path"]
+__all__ = ["VERSION", "build", "library_path", "seconds_spent"]
 
-VERSION = 1
-"""The operators' version: graphs name the one that they were written for."""
+VERSION = 2
+"""The operators' version: graphs name the first one that has all of theirs."""
 
 _NAME = "libnextok_kernels.dylib" if sys.platform == "darwin" else "libnextok_kernels.so"
 
@@ -48,3 +48,12 @@ def build() -> str:
         wanted = os.environ["NEXTOK_KERNELS"]
         raise ValueError(f"NEXTOK_KERNELS is {wanted!r}, which this processor does not run")
     return name.decode()
+
+
+def seconds_spent() -> tuple[float, float]:
+    """How long products and attention have taken in this process, of all sessions together."""
+    library = ctypes.CDLL(str(library_path()))
+    spent = ctypes.c_uint64(), ctypes.c_uint64()
+    library.nextok_kernels_spent(*map(ctypes.byref, spent))
+    products, attention = (nanoseconds.value / 1e9 for nanoseconds in spent)
+    return products, attention

@@ -148,7 +148,9 @@ class Model:
                 f"this is {ort.__version__}"
             )
         options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
+        # nextok's operators have threads of their own.
+        options.intra_op_num_threads = threads if artifact.kernels is None else 1
+        options.add_session_config_entry("nextok.threads", str(threads))
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
         options.log_severity_level = 3
@@ -158,7 +160,7 @@ class Model:
         # Takes slower products of bytes where the fast ones could overflow.
         precise = str(int(not sums_bytes_exactly()))
         options.add_session_config_entry("session.x64quantprecision", precise)
-        if artifact.kernels not in (None, nextok_kernels.VERSION):
+        if artifact.kernels is not None and artifact.kernels > nextok_kernels.VERSION:
             raise ArtifactError(
                 f"{artifact.folder} needs version {artifact.kernels} of nextok-kernels' operators, "
                 f"installed is {nextok_kernels.VERSION}"

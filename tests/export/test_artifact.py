@@ -46,7 +46,7 @@ def test_the_manifest_has_the_keys_of_the_contract(artifact, manifest):
         "precision": "fp32",
         "block_size": None,
         "cache": "float32",
-        "kernels": 1,
+        "kernels": 2,
         "row_multiple": 1,
         "top_k": 64,
         "minimum_onnxruntime": "1.32.0",

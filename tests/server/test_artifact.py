@@ -1,5 +1,6 @@
 """A damaged artifact is refused before anything is loaded, and the message says why."""
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -8,6 +9,7 @@ import pytest
 
 from nextok_server.artifact import load_artifact
 from nextok_server.errors import ArtifactError
+from nextok_server.model import Model
 
 
 @pytest.fixture
@@ -113,3 +115,20 @@ def test_a_graph_with_tensors_in_a_file_that_nobody_checked_is_refused(copy, nam
     edit_manifest(copy, lambda m: m["files"].update({"model.onnx": told}))
     with pytest.raises(ArtifactError, match=f"has tensors in '{name}'"):
         load_artifact(copy)
+
+
+def opened(artifact, kernels):
+    artifact = dataclasses.replace(artifact, kernels=kernels)
+    return Model(artifact, slots=2, chunk=8, tokens=8, threads=1, spinning=False)
+
+
+def test_a_graph_of_newer_operators_than_are_installed_is_refused(artifacts):
+    artifact = load_artifact(artifacts["int8"])
+    newer = artifact.kernels + 1
+    with pytest.raises(ArtifactError, match=f"needs version {newer} of nextok-kernels' operators"):
+        opened(artifact, newer)
+
+
+def test_a_graph_of_older_operators_is_served(artifacts):
+    artifact = load_artifact(artifacts["int8"])
+    assert opened(artifact, artifact.kernels - 1).runtime_version

@@ -109,11 +109,11 @@ struct Kernels {
   void (*product_nibbles)(const ByteRows& x, const uint8_t* weights, const Epilogue&, size_t panel,
                           size_t first, size_t last);
 
-  // Keys and values of one token to the cache; then the attention of one head for tokens
+  // One head's keys and values of one token to the cache; then its attention for tokens
   // [first, last).
   // scratch [kTokensTogether, stride], stride a multiple of 16 that no text is longer than
-  void (*remember_float)(const Attention&, size_t token);
-  void (*remember_bytes)(const Attention&, size_t token);
+  void (*remember_float)(const Attention&, size_t token, size_t head);
+  void (*remember_bytes)(const Attention&, size_t token, size_t head);
   void (*attend_float)(const Attention&, size_t first, size_t last, size_t head, float* scratch,
                        size_t stride);
   void (*attend_bytes)(const Attention&, size_t first, size_t last, size_t head, float* scratch,

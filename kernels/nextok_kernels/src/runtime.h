@@ -19,8 +19,8 @@ struct SessionOptions;
 
 constexpr uint32_t kVersion = 17;  // ONNX Runtime 1.17 was the first to have all of this.
 
-enum Type { kFloat = 1, kUint8 = 2, kInt8 = 3, kInt32 = 6, kInt64 = 7 };
-enum Presence { kRequired = 0, kOptional = 1 };
+enum Type { kAny = 0, kFloat = 1, kUint8 = 2, kInt8 = 3, kInt32 = 6, kInt64 = 7 };
+enum Presence { kRequired = 0, kOptional = 1, kVariadic = 2 };
 enum Error { kFail = 1, kInvalidArgument = 2 };
 
 // Where the functions stand in the table, under their names there.
@@ -39,8 +39,9 @@ enum Place {
   kKernelContextGetOutput = 91,
   kReleaseStatus = 93,
   kReleaseTensorTypeAndShapeInfo = 99,
+  kHasSessionConfigEntry = 237,
+  kGetSessionConfigEntry = 238,
   kKernelInfoGetConstantInputTensor = 249,
-  kKernelContextParallelFor = 274,
 };
 
 struct Api {
@@ -103,10 +104,14 @@ struct Api {
   void release_shape(Shape* shape) const {
     at<void(Shape*)>(kReleaseTensorTypeAndShapeInfo)(shape);
   }
-  Status* parallel_for(const Context* context, void (*task)(void*, size_t), size_t count,
-                       void* data) const {
-    return at<Status*(const Context*, void (*)(void*, size_t), size_t, size_t, void*)>(
-        kKernelContextParallelFor)(context, task, count, 0, data);
+  Status* has_entry(const SessionOptions* options, const char* key, int* out) const {
+    return at<Status*(const SessionOptions*, const char*, int*)>(kHasSessionConfigEntry)(
+        options, key, out);
+  }
+  // `size` with the zero at the end.
+  Status* entry(const SessionOptions* options, const char* key, char* out, size_t* size) const {
+    return at<Status*(const SessionOptions*, const char*, char*, size_t*)>(kGetSessionConfigEntry)(
+        options, key, out, size);
   }
 };
 
