@@ -1,5 +1,5 @@
-// All layers of a model as one operator, so that its threads go through them without waiting for ONNX
-// Runtime, or for one of them that has lost its processor.
+// All layers of a model as one operator, so that its threads go through them without waiting for
+// ONNX Runtime, or for one of them that has lost its processor.
 #include <algorithm>
 #include <cstring>
 #include <vector>
@@ -10,8 +10,8 @@ namespace nextok {
 
 namespace {
 
-// Rows up to which a thread may be some layers ahead of another one: what each layer computes on its
-// way is kept so much longer, 50 kB a row where the width is 768.
+// Rows up to which a thread may be some layers ahead of another one: what each layer computes on
+// its way is kept so much longer, 50 kB a row where the width is 768.
 constexpr size_t kRowsKept = 64;
 constexpr size_t kLayersKept = 3;
 
@@ -146,8 +146,8 @@ struct Layers {
     auto* last_residual = call.output<float>(0, {count, width});
     auto* last_change = call.output<float>(1, {count, width});
 
-    // A thread may be in a layer while another one is in one of the next `ahead`. What a layer writes
-    // is read in it, or for the stream in it and the next one.
+    // A thread may be in a layer while another one is less than `ahead` layers further. What a layer
+    // writes is read in it, or for the stream in it and the next one.
     const size_t ahead = rows <= kRowsKept ? kLayersKept : 1;
     std::vector<size_t> starts;
     Stream stream{call.input<const float>(0), nullptr, nullptr};

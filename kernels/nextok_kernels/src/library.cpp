@@ -46,7 +46,7 @@ extern "C" __attribute__((visibility("default"))) runtime::Status* RegisterCusto
   return guarded([&] {
     if (!chosen()) fail("NEXTOK_KERNELS names a build that this processor does not run");
     // All this lives as long as the process, some kilobytes for each session that is opened: ONNX
-    // Runtime does not say when it reads them for the last time.
+    // Runtime does not tell when it reads them for the last time.
     Threads* found = threads(options);
     runtime::Domain* domain;
     check(api->create_domain("nextok", &domain));

@@ -11,9 +11,9 @@ using Clock = std::chrono::steady_clock;
 
 constexpr uint32_t kClosed = 1u << 31;
 constexpr size_t kNowhere = SIZE_MAX;  // the place of a thread that is in no run
-// How long a thread spins for the next run: between two operators lies less, between two steps more.
-// Whoever wants its processor gets it sooner so, and a processor that is idle takes over a thread that
-// waits for another one.
+// How long a thread spins for the next run: between two operators lies less, between two steps
+// more. So whoever wants its processor gets it sooner, and an idle processor takes over a thread
+// that waits for another one.
 constexpr auto kPatience = std::chrono::microseconds(50);
 // Before another thread's task is done again, at least.
 constexpr auto kShortest = std::chrono::microseconds(5);

@@ -1,14 +1,14 @@
 // Threads that work through a list of phases together.
 //
-// Knows nothing of what is computed. Nobody leads: each thread goes through all phases by itself, takes
-// tasks of a phase until there are none, and goes on as soon as all of them are done. A thread that
-// loses its processor holds up nobody: who has waited for its task for some time does it again. So a
-// task may be done twice, at the same time or long after the phase was left, and has to write nothing
-// but what it always writes, to where nobody else writes before `behind` says so.
+// Knows nothing of what is computed. Nobody leads: each thread goes through all phases by itself,
+// takes tasks of a phase until there are none, and goes on as soon as all of them are done. A thread
+// that loses its processor holds up nobody: who has waited for its task for some time does it again.
+// So a task may be done twice, at the same time or after others have left the phase. It has to write
+// the same each time, and nothing else may be written there, nor to what it reads, by phases whose
+// `behind` lets them begin before all threads have left this one.
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -27,8 +27,7 @@ constexpr size_t kParts = 3;
 struct Phase {
   // Does tasks [first, last).
   void (*task)(const void* work, size_t first, size_t last);
-  // What each thread does by itself before its first task; null for nothing. It may be done by several
-  // threads at once, too.
+  // What each thread does by itself before its first task, maybe several at once; null for nothing.
   void (*before)(const void* work);
   const void* work;
   size_t count;        // tasks
@@ -39,8 +38,8 @@ struct Phase {
 
 class Team {
  public:
-  // `threads` with the one that calls `run`. While there is nothing to do the others sleep, at once or
-  // after they have spun for a moment.
+  // `threads` with the one that calls `run`. While there is nothing to do the others sleep, at once
+  // or after they have spun for a moment.
   Team(size_t threads, bool spins);
   ~Team();
   Team(const Team&) = delete;
@@ -79,8 +78,8 @@ class Team {
   std::vector<std::thread> workers_;
 };
 
-// Nanoseconds that the phases of a part have taken in this process, as the threads that called `run`
-// saw it.
+// Nanoseconds that the phases of a part have taken in this process, for the threads that called
+// `run`.
 uint64_t time_in(Part part);
 
 }  // namespace nextok
