@@ -246,5 +246,8 @@ async def test_the_check_finds_an_engine_that_waits_for_slow_readers(serve):
 
 
 async def test_the_check_finds_slots_that_slow_readers_keep(serve):
-    found = await beside_slow_readers(serve("lost_slot"), tries=2)
-    assert found.lost_slots > 0
+    # Thrice, as a client that is far behind takes a slot for free; see test_cancelled_streams.
+    for _ in range(3):
+        if (await beside_slow_readers(serve("lost_slot"), tries=1)).lost_slots > 0:
+            return
+    pytest.fail("no lost slot is found in three tries")
