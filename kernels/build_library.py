@@ -121,7 +121,7 @@ def _compile(compiler: list[str]) -> None:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(_run, commands))
         made = Path(folder) / LIBRARY
-        _run([*compiler, "-shared", "-g1", "-o", str(made), *map(str, objects)])
+        _run([*compiler, "-shared", "-s", "-o", str(made), *map(str, objects)])
         # Replaced whole: a process may have the old one loaded.
         target = PACKAGE / LIBRARY
         target.unlink(missing_ok=True)
