@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from collections.abc import Callable
 from types import TracebackType
 
 import h2.config
@@ -89,6 +90,30 @@ class H2Client:
             self._changed.clear()
             await asyncio.wait_for(self._changed.wait(), 30)
         return there()
+
+    async def until(self, there: Callable[[], bool], seconds: float) -> bool:
+        """Waits until something is there, or the connection is closed; False where nothing new
+        comes for so long."""
+        while not there() and not self.closed:
+            self._changed.clear()
+            try:
+                await asyncio.wait_for(self._changed.wait(), seconds)
+            except TimeoutError:
+                return False
+        return there()
+
+    def messages(self, stream: int) -> tuple[list[bytes], bytes]:
+        """The whole messages that came on a stream, without gRPC's prefix, and what follows."""
+        data = b"".join(
+            event.data
+            for event in self.events
+            if isinstance(event, h2.events.DataReceived) and event.stream_id == stream
+        )
+        found = []
+        while len(data) >= 5 and len(data) >= (end := 5 + int.from_bytes(data[1:5])):
+            found.append(data[5:end])
+            data = data[end:]
+        return found, data
 
     def status(self, stream: int) -> str | None:
         """The gRPC status of an rpc that has ended, as it came."""

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
-from typing import Any
 
-import grpc
+from h2.settings import SettingCodes
+from support.h2_client import H2Client, message
 from support.serving import generate_request
+
+from nextok.v1 import text_generation_pb2 as pb
+
+# Room for a prompt and some steps, after which a sequence pauses long before its last one.
+WINDOW_BYTES = 1000
+# Without anything new, after which nothing more will come.
+PATIENCE_SECONDS = 5
 
 
 def resident(pid: int) -> int:
@@ -18,39 +26,48 @@ def resident(pid: int) -> int:
     raise AssertionError(f"process {pid} has no memory")
 
 
-async def free_slots(stub: Any, slots: int, waiting: int = 0, *, tries: int = 20) -> int:
+async def free_slots(address: str, slots: int, waiting: int = 0) -> int:
     """How many slots are free, of those that there should be; the server does nothing else.
 
-    As many streams start as there are places, and all have to be let in. A stream without a slot
-    gets its first step only after another one's last. A busy machine may be too slow to start
-    them all in that time, so the best of some tries counts: no try finds a slot that is lost.
+    As many streams start as there are places, and all have to be let in. Nobody reads more of one
+    than its first steps, so who gets a slot keeps it: each that has a step has a slot of its own.
     """
-    async with asyncio.timeout(300):
-        found = 0
-        for _ in range(tries):
-            try:
-                found = max(found, await _started_before_one_ended(stub, slots + waiting))
-            except grpc.aio.AioRpcError as error:
-                # The server has not heard yet of the last stream that was given up before.
-                if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
-                    raise
-                await asyncio.sleep(0.1)
-            if found >= slots:
-                break
-    return min(found, slots)
+    found, began = 0, time.monotonic()
+    while found < slots and time.monotonic() - began < PATIENCE_SECONDS:
+        async with H2Client(address) as client:
+            found = max(found, await _slots_taken(client, slots, waiting))
+        await asyncio.sleep(0.05)
+    return found
 
 
-async def _started_before_one_ended(stub: Any, streams: int) -> int:
-    events: list[str] = []
-
-    async def read(number: int) -> None:
+async def _slots_taken(client: H2Client, slots: int, waiting: int) -> int:
+    client.acknowledging = False
+    client.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: WINDOW_BYTES})
+    client.h2.increment_flow_control_window(WINDOW_BYTES * (slots + waiting))
+    streams = []
+    for number in range(slots + waiting):
         request = generate_request([number + 1], max_tokens=120, ignore_eos=True)
-        async for message in stub.Generate(request):
-            if message.steps and message.steps[0].index == 0:
-                events.append("first")
-            if message.HasField("finish"):
-                events.append("last")
+        streams.append(client.call("Generate", message(request.SerializeToString())))
+    await client.flush()
 
-    await asyncio.gather(*(read(number) for number in range(streams)))
-    assert len(events) == 2 * streams
-    return events.index("last")
+    def told(stream: int) -> bool:
+        """Whether something came: at once the prompt, or why it is not let in."""
+        return bool(client.messages(stream)[0]) or client.status(stream) is not None
+
+    def taken() -> int:
+        return sum(_has_a_step(client, stream) for stream in streams)
+
+    # The server may not have heard yet of the last streams that were given up before.
+    def refused() -> int:
+        return sum(client.status(stream) is not None for stream in streams)
+
+    await client.until(lambda: taken() >= slots and all(map(told, streams)), PATIENCE_SECONDS)
+    return min(taken(), slots - refused())
+
+
+def _has_a_step(client: H2Client, stream: int) -> bool:
+    """Whether more came than the prompt; a message of many steps does not come in whole."""
+    messages, more = client.messages(stream)
+    return bool(more and messages) or any(
+        pb.GenerateResponse.FromString(told).steps for told in messages
+    )

@@ -188,7 +188,7 @@ async def disturbed_by(address: str, abuse: Callable[[H2Client], Awaitable[None]
             wrong = [] if meanwhile == alone else ["the stream is another one"]
             tokens = (await stub.Tokenize(pb.TokenizeRequest(text="hello"), timeout=30)).tokens
             wrong += [] if tokens else ["the server answers nothing"]
-        if await free_slots(stub, SLOTS) != SLOTS:
+        if await free_slots(address, SLOTS) != SLOTS:
             wrong.append("slots are lost")
         return wrong
 

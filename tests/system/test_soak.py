@@ -54,7 +54,7 @@ async def soak(process: Any, address: str, seconds: float) -> Soaked:
     before = resident(process.pid)
     await chaos.run(MIX, lambda: passed() < 1)
     growth = resident(process.pid) - before
-    lost = SLOTS - await free_slots(chaos.stub, SLOTS)
+    lost = SLOTS - await free_slots(address, SLOTS)
     await chaos.close()
     return Soaked(chaos.tally, growth, lost)
 
