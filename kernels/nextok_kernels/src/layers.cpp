@@ -169,10 +169,11 @@ struct Layers {
 
       const bool selects = is_last && !wanted.are_all;
       const size_t left = is_last ? wanted.count : rows;
-      stream = attend(layer, space, stream, attention, rows, selects ? &wanted : nullptr);
+      stream = add_attention_part(layer, space, stream, attention, rows,
+                                  selects ? &wanted : nullptr);
       auto* residual = is_last ? last_residual : passed.take<float>(left * width_);
       auto* change = is_last ? last_change : passed.take<float>(left * width_);
-      think(layer, space, stream, left, residual, change);
+      add_mlp(layer, space, stream, left, residual, change);
       stream = {residual, change, layer.outer_bias};
       if (i >= ahead) plan_.phases[starts[i]].behind = starts[i + 1 - ahead];
     }
@@ -193,8 +194,8 @@ struct Layers {
 
   // Adds the attention of a layer; returns the stream behind it. If only some rows are wanted, of
   // the others there are only keys and values from here on.
-  Stream attend(const Layer& layer, Space& space, const Stream& before, Attention attention,
-                size_t rows, const Wanted* wanted) {
+  Stream add_attention_part(const Layer& layer, Space& space, const Stream& before,
+                            Attention attention, size_t rows, const Wanted* wanted) {
     auto* sum = space.take<float>(rows * width_);
     auto* packed = space.take<float>(rows * 3 * width_);
     const Source source{before.residual, layer.before_attention.weight,
@@ -241,8 +242,8 @@ struct Layers {
   }
 
   // Adds the MLP of a layer.
-  void think(const Layer& layer, Space& space, const Stream& before, size_t rows, float* residual,
-             float* change) {
+  void add_mlp(const Layer& layer, Space& space, const Stream& before, size_t rows,
+               float* residual, float* change) {
     auto* active = space.take<float>(rows * inner_);
     const Source source{before.residual, layer.before_mlp.weight, layer.before_mlp.bias,
                         before.change, before.change_bias, epsilon_, residual};

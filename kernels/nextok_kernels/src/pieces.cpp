@@ -64,7 +64,7 @@ struct Product {
     }
   }
 
-  // What the rows before the product need; of a thread's own where `Own`.
+  // Gets memory for what the rows become before they are multiplied.
   template <typename Take>
   void place(const Take& take) {
     if (norm.weight) {
@@ -80,16 +80,12 @@ struct Product {
     if (matrix.kind == Weights::kInt4)
       rounded.group_sums = take.template operator()<4, int32_t>(rows * (rounded.stride / kGroup));
   }
-
-  // This product with the rows before it in memory of the thread's own.
-  Product own() const {
-    Product product = *this;
-    product.place([]<int Use, typename T>(size_t count) { return scratch<Use, T>(count); });
-    return product;
-  }
 };
 
 const Product& product(const void* work) { return *static_cast<const Product*>(work); }
+
+// The product whose rows a thread prepares for itself, with memory of its own.
+Product& own_product() { return *scratch<6, Product>(1); }
 
 // The attention of some tokens.
 struct Tokens {
@@ -170,11 +166,13 @@ void add_product(Plan& plan, Space& space, const Matrix& matrix, const Source& s
   multiply.part = Part::kProducts;
   if (by_each) {
     multiply.before = [](const void* of) {
-      const Product own = product(of).own();
+      Product& own = own_product();
+      own = product(of);
+      own.place([]<int Use, typename T>(size_t count) { return scratch<Use, T>(count); });
       for (size_t row = 0; row < own.rows; ++row) own.prepare(row);
     };
-    multiply.task = [](const void* of, size_t first, size_t last) {
-      product(of).own().multiply_all(first, last);
+    multiply.task = [](const void*, size_t first, size_t last) {
+      own_product().multiply_all(first, last);
     };
   } else {
     multiply.task = [](const void* of, size_t first, size_t last) {
