@@ -265,7 +265,9 @@ class Runner:
             give_way()
         try:
             while self._take_commands():
-                events = self._pacing.due(self._engine.step(), time.monotonic())
+                events = self._engine.step()
+                running = self._engine.scheduler.running
+                events = self._pacing.due(events, time.monotonic(), running)
                 self.steps += 1
                 if events:
                     with interpreter.lent():  # to the loop, which this wakes up

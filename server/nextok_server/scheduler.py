@@ -81,6 +81,10 @@ class Scheduler:
         # The latest first: those that nobody reads have been there for long.
         return any(map(_is_ready, reversed(self._running)))
 
+    def stays(self, sequences: int) -> bool:
+        """Whether so many run, and none is to be admitted."""
+        return len(self._running) == sequences and not (self._waiting and self._cache.has_room)
+
     def add(self, sequence: Sequence) -> None:
         """Puts a sequence in the queue, where its caller and its priority put it."""
         self._keying.begin(sequence)
