@@ -51,6 +51,11 @@ class Engine:
         return bool(self._ordered) or self.scheduler.has_work
 
     @property
+    def goes_on(self) -> bool:
+        """Whether the next step is like the last one, if nothing comes in; then there is work."""
+        return self._multi_step is not None
+
+    @property
     def has_excess(self) -> bool:
         """Whether steps with nothing else to do would give memory back."""
         return self.scheduler.has_excess
