@@ -42,8 +42,9 @@ class Engine:
         self._ordered: dict[Sequence, None] = {}
         # Those that hold a row but no slot. As many rows as there are slots, and no more.
         self._lent: set[Sequence] = set()
-        # Steps like the last one, while nothing else is to be done.
+        # Steps like the last one, while nothing else is to be done, and how many run meanwhile.
         self._multi_step: MultiStep | None = None
+        self._running = 0
 
     @property
     def has_work(self) -> bool:
@@ -91,7 +92,7 @@ class Engine:
         again, self._multi_step = self._multi_step, None
         if again is None:
             return self._plan_and_compute(began)
-        if self._ordered or not self.scheduler.stays(len(again.sequences)):
+        if self._ordered or self.scheduler.running != self._running or self.scheduler.admits:
             return self._known(again.rest()) + self._plan_and_compute(began)
         ended = again.step()
         self.tally.note_tokens(len(again.sequences), began, ended)
@@ -114,8 +115,10 @@ class Engine:
         self._known(events)
         if events:
             self.tally.note_step(events, tokens, len(events), began, time.monotonic())
-        if len(calls) == 1 and self.scheduler.stays(len(calls[0])):
-            self._multi_step = MultiStep.begin(self._model, calls[0], self.scheduler.note_computed)
+        # Others that run are idle, and stay so until they are ordered to do something.
+        if len(calls) == 1 and len(calls[0]) == self.scheduler.active:
+            self._multi_step = MultiStep.begin(self._model, calls[0], self.scheduler)
+            self._running = self.scheduler.running
         return events
 
     def _known(self, events: Events) -> Events:

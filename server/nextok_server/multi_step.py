@@ -12,9 +12,9 @@ stood before them.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from collections.abc import Sequence as Many
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from nextok_kernels.sampling import MOST_CANDIDATES, NOT_SETTLED, BatchChooser, Chooser
 
@@ -45,6 +45,16 @@ class _Row:
     taken: int = 0
 
 
+class Plan(Protocol):
+    """What is planned of sequences from step to step."""
+
+    def draft(self, sequence: Sequence) -> list[int]:
+        """Tokens to compute behind its last one; the same when asked again."""
+
+    def note_computed(self, work: Work) -> None:
+        """Takes in what is computed."""
+
+
 class MultiStep:
     """Steps of the same sequences. See `begin`.
 
@@ -58,14 +68,15 @@ class MultiStep:
         tokens: Tokens,
         sequences: Many[Sequence],
         most: int,
-        note_computed: Callable[[Work], None],
+        plan: Plan,
     ) -> None:
         self.sequences = sequences
         self._model = model
         self._tokens = tokens
         self._rows = [_Row(number, sequence) for number, sequence in enumerate(sequences)]
         self._left = most
-        self._note_computed = note_computed
+        self._plan = plan
+        self._drafting = [row for row in self._rows if row.sequence.drafter is not None]
         self._chooser = BatchChooser(
             [_request(number, s, model.top_k) for number, s in enumerate(sequences)],
             input_ids=tokens.ids.ctypes.data,
@@ -79,15 +90,13 @@ class MultiStep:
         tokens.positions[:] = [sequence.computed for sequence in sequences]
 
     @classmethod
-    def begin(
-        cls, model: Model, works: Many[Work], note_computed: Callable[[Work], None]
-    ) -> MultiStep | None:
+    def begin(cls, model: Model, works: Many[Work], plan: Plan) -> MultiStep | None:
         """Makes ready for steps like the last one.
 
         Args:
             model: Has computed the works in its last call.
             works: By slot.
-            note_computed: Told of what is computed, before a token that stands behind it is known.
+            plan: Knows what comes next.
 
         Returns:
             None where the next step is to be another one.
@@ -95,11 +104,13 @@ class MultiStep:
         if model.top_k > MOST_CANDIDATES or not all(map(_goes_on, works)):
             return None
         sequences = [work.sequence for work in works]
+        if any(map(plan.draft, sequences)):
+            return None
         most = min(map(_most_steps, sequences))
         tokens = model.tokens(len(sequences))
         if most < _LEAST_STEPS or tokens is None:
             return None
-        return cls(model, tokens, sequences, most, note_computed)
+        return cls(model, tokens, sequences, most, plan)
 
     @property
     def over(self) -> bool:
@@ -121,6 +132,10 @@ class MultiStep:
             self._choose_others(outputs)
         if self._ends and not self._ends.isdisjoint(self._tokens.ids.tolist()):
             self._left = 0
+        for row in self._drafting:
+            self._take(row)
+            if not row.sequence.finished and self._plan.draft(row.sequence):
+                self._left = 0
         return now
 
     def due(self, now: float) -> list[tuple[Sequence, list[Event]]]:
@@ -140,7 +155,7 @@ class MultiStep:
             if self._tokens.ids[row.number] != NOT_SETTLED:
                 continue
             self._take(row)
-            self._note_computed(Work(row.sequence, 1))
+            self._plan.note_computed(Work(row.sequence, 1))
             row.known.append(advance_at(row.sequence, rows, row.number))
             row.taken += 1
             self._tokens.ids[row.number] = row.sequence.tokens[-1]
@@ -165,7 +180,7 @@ class MultiStep:
             row.known.append(step)
         if taken := len(row.known) - known:
             row.taken += taken
-            self._note_computed(Work(sequence, taken))
+            self._plan.note_computed(Work(sequence, taken))
             # Only the last one can be the end: there are no steps behind that.
             step.finish = sequence.finish_reason()
             sequence.finished = step.finish is not None
@@ -176,7 +191,6 @@ def _goes_on(work: Work) -> bool:
     sequence = work.sequence
     return (
         work.size == 1
-        and sequence.drafter is None
         and not sequence.request.open
         and not sequence.finished
         and sequence.first_drawn_at > 0

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from support.fake_model import VOCABULARY, fake_engine
 from support.serving import generate
 
+from nextok_server.events import Outlook
 from nextok_server.sampling import SamplingParams
 from nextok_server.sequence import Outputs, Request, Sequence, StopParams
 
@@ -38,7 +39,7 @@ requests = st.builds(
     ),
     outputs=st.builds(Outputs, top=st.integers(0, 5), full=st.sampled_from([False] * 9 + [True])),
     forced=st.sampled_from([(), (), (1, 2)]),
-    drafts=st.sampled_from([False] * 9 + [True]),
+    drafts=st.sampled_from([False, False, True]),
 )
 # Steps before each, when it is given up, and whether it is told at every step or at the end.
 arrivals = st.tuples(
@@ -50,6 +51,8 @@ arrivals = st.tuples(
 
 
 def told(step):
+    if isinstance(step, Outlook):
+        return step.position
     top = [tuple(candidate) for candidate in step.distribution.top]
     full = step.distribution.full
     return (
@@ -113,6 +116,15 @@ def test_a_token_that_is_none_of_the_most_likely_ones_does_not_end_such_steps():
     assert any(told.rank > 5 for _, told, *_ in known)
     assert model.repeated > 20
     assert run(script, repeats=False)[0] == [known]
+
+
+def test_such_steps_go_on_beside_a_sequence_that_waits_for_orders():
+    waiting = Request((1, 2, 3), SamplingParams(), StopParams(0), open=True)
+    script = [(waiting, 0, NEVER, NEVER), (request(30), 0, NEVER, NEVER)]
+    (outlook, known), _, model = run(script, repeats=True, steps=40)
+    assert len(outlook) == 1
+    assert model.repeated > 20
+    assert run(script, repeats=False)[0] == [outlook, known]
 
 
 def test_who_is_not_told_at_every_step_is_told_of_several_at_once():
