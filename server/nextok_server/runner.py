@@ -265,11 +265,8 @@ class Runner:
             give_way()
         try:
             while self._take_commands():
-                events = self._engine.step()
+                events = self._pacing.due(self._engine.step(), time.monotonic())
                 self.steps += 1
-                if events:
-                    running = self._engine.scheduler.running
-                    events = self._pacing.due(events, time.monotonic(), running)
                 if events:
                     with interpreter.lent():  # to the loop, which this wakes up
                         self._loop.call_soon_threadsafe(self._deliver, events)
@@ -284,8 +281,6 @@ class Runner:
         Returns:
             Whether to go on.
         """
-        if self._engine.goes_on and self._inbox.empty():
-            return True
         try:
             while True:
                 if self._inbox.empty():
