@@ -86,20 +86,17 @@ class H2Client:
                 isinstance(event, kind) and event.stream_id == stream for event in self.events
             )
 
-        while not there() and not self.closed:
-            self._changed.clear()
-            await asyncio.wait_for(self._changed.wait(), 30)
-        return there()
+        return await self.until(there)
 
-    async def until(self, there: Callable[[], bool], seconds: float) -> bool:
-        """Waits until something is there, or the connection is closed; False where nothing new
-        comes for so long."""
+    async def until(self, there: Callable[[], bool], seconds: float = 30) -> bool:
+        """Waits until something is there; False where the connection is closed before.
+
+        Raises:
+            TimeoutError: Nothing came for so long.
+        """
         while not there() and not self.closed:
             self._changed.clear()
-            try:
-                await asyncio.wait_for(self._changed.wait(), seconds)
-            except TimeoutError:
-                return False
+            await asyncio.wait_for(self._changed.wait(), seconds)
         return there()
 
     def messages(self, stream: int) -> tuple[list[bytes], bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from pathlib import Path
 
@@ -50,18 +51,19 @@ async def _slots_taken(client: H2Client, slots: int, waiting: int) -> int:
         streams.append(client.call("Generate", message(request.SerializeToString())))
     await client.flush()
 
-    def told(stream: int) -> bool:
-        """Whether something came: at once the prompt, or why it is not let in."""
-        return bool(client.messages(stream)[0]) or client.status(stream) is not None
+    def refused() -> int:
+        return sum(client.status(stream) is not None for stream in streams)
 
     def taken() -> int:
         return sum(_has_a_step(client, stream) for stream in streams)
 
-    # The server may not have heard yet of the last streams that were given up before.
-    def refused() -> int:
-        return sum(client.status(stream) is not None for stream in streams)
+    def all_heard() -> bool:
+        """Whether each was told its prompt, which is at once, or why it is not let in."""
+        return all(client.messages(stream)[0] or client.status(stream) for stream in streams)
 
-    await client.until(lambda: taken() >= slots and all(map(told, streams)), PATIENCE_SECONDS)
+    with contextlib.suppress(TimeoutError):
+        await client.until(lambda: taken() >= slots and all_heard(), PATIENCE_SECONDS)
+    # Refused is who came before the server had heard of all that were given up before.
     return min(taken(), slots - refused())
 
 
