@@ -5,6 +5,7 @@ What the difference to `nextok_grpc` shows is the cost of the wire.
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from bench.worker import SETTINGS
 from nextok_server.artifact import load_artifact
 from nextok_server.calls import OneCall, SeparateCalls
 from nextok_server.engine import Engine
+from nextok_server.events import Step
 from nextok_server.kv_cache import KVCache
 from nextok_server.model import Model
 from nextok_server.sampling import SamplingParams
@@ -45,24 +47,23 @@ class Runner:
         )
 
     def run(self, job: Job) -> Outcome:
-        """All prompts as sequences, stepped by hand."""
+        """All prompts as sequences, stepped by hand, told only when the engine wants to."""
         stop = StopParams(job.output_tokens)
         greedy, outputs = SamplingParams(temperature=0.0), Outputs(top=nextok_grpc.CANDIDATES)
         sequences = [
-            Sequence(Request(tuple(prompt), greedy, stop, outputs), NEVER_PAUSED)
+            Sequence(Request(tuple(prompt), greedy, stop, outputs), NEVER_PAUSED, tell_at=math.inf)
             for prompt in job.prompts
         ]
         arrivals: dict[int, list[float]] = {id(sequence): [] for sequence in sequences}
-        start = time.perf_counter()
+        start = time.monotonic()
         cache = KVCache(SLOTS, self._model.cache, 0)
         engine = Engine(self._model, Scheduler(cache, self._calls, CHUNK, reuse=False))
         for sequence in sequences:
             engine.scheduler.add(sequence)
         while engine.has_work:
-            events = engine.step()
-            now = time.perf_counter() - start
-            for sequence, produced in events:
-                arrivals[id(sequence)] += [now] * len(produced)
+            for sequence, produced in engine.step():
+                steps = (event for event in produced if isinstance(event, Step))
+                arrivals[id(sequence)] += [step.at - start for step in steps]
         tokens = [sequence.tokens[job.prompt_tokens :] for sequence in sequences]
         return Outcome([arrivals[id(sequence)] for sequence in sequences], tokens)
 

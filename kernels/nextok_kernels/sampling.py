@@ -1,4 +1,4 @@
-"""Chooses a row's next token from its most likely ones, in compiled code.
+"""Chooses rows' next tokens from their most likely ones, in compiled code.
 
 Knows the structures of src/sampling.cpp. Does not know requests.
 """
@@ -6,20 +6,32 @@ Knows the structures of src/sampling.cpp. Does not know requests.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable, Sequence
 from struct import Struct
 from typing import Final, NamedTuple
 
 from nextok_kernels import library_path
 from nextok_kernels.steps import CANDIDATE
 
-__all__ = ["MOST_CANDIDATES", "Chooser", "Chosen", "pack_outputs"]
+__all__ = [
+    "MOST_CANDIDATES",
+    "NOT_SETTLED",
+    "BatchChooser",
+    "Chooser",
+    "Chosen",
+    "pack_outputs",
+    "pack_request",
+]
 
 MOST_CANDIDATES: Final = 256
 """Of one row."""
+NOT_SETTLED: Final = -1
+"""Where a row's most likely tokens do not tell which one is next."""
 
 _OUTPUTS = Struct("<4Q2I")
 _REQUEST = Struct("<4I3d2Q")
 _CHOICE = Struct("<ifif3d")
+_BATCH = Struct("<3Q2I")
 
 
 class Chosen(NamedTuple):
@@ -62,54 +74,114 @@ def pack_outputs(
     return _OUTPUTS.pack(top_logprobs, top_ids, entropy, temperature_mass, k, vocabulary)
 
 
+def pack_request(
+    row: int,
+    *,
+    told: int,
+    greedy: bool,
+    top_k: int,
+    top_p: float,
+    min_p: float,
+    inverse_temperature: float,
+    seed: int,
+    position: int,
+) -> bytes:
+    """What is asked of one row.
+
+    Args:
+        row: Number of the row.
+        told: Candidates that are described, at most K.
+        greedy: Whether the most likely token is taken. Nothing below is looked at then.
+        top_k: How many tokens to keep; 0 keeps all.
+        top_p: Sum of probabilities to keep.
+        min_p: Least probability to keep, as a fraction of the largest.
+        inverse_temperature: As the row's `temperature_mass` was computed with.
+        seed: Of the draw, 64 bits.
+        position: Of the token.
+    """
+    return _REQUEST.pack(
+        *(row, told, greedy, top_k, inverse_temperature, top_p, min_p, seed, position)
+    )
+
+
 class Chooser:
     """Chooses tokens. For one thread."""
 
     def __init__(self) -> None:
-        # Not CDLL, which would give the interpreter up for a microsecond and wait to have it back.
-        call = ctypes.PyDLL(str(library_path())).nextok_choose
-        call.restype = ctypes.c_int
-        call.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p)
-        self._call = call
+        self._call = _function("nextok_choose")
         self._memory = bytearray(_CHOICE.size + MOST_CANDIDATES * CANDIDATE.size)
         self._choice = (ctypes.c_char * len(self._memory)).from_buffer(self._memory)
 
-    def choose(
-        self,
-        outputs: bytes,
-        row: int,
-        *,
-        told: int,
-        greedy: bool,
-        top_k: int,
-        top_p: float,
-        min_p: float,
-        inverse_temperature: float,
-        seed: int,
-        position: int,
-    ) -> Chosen | None:
+    def choose(self, outputs: bytes, request: bytes) -> Chosen | None:
         """Chooses a token from one row.
 
         Args:
             outputs: See `pack_outputs`.
-            row: Number of the row.
-            told: Candidates that are described, at most K.
-            greedy: Whether the most likely token is taken. Nothing below is looked at then.
-            top_k: How many tokens to keep; 0 keeps all.
-            top_p: Sum of probabilities to keep.
-            min_p: Least probability to keep, as a fraction of the largest.
-            inverse_temperature: As the row's `temperature_mass` was computed with.
-            seed: Of the draw, 64 bits.
-            position: Of the token.
+            request: See `pack_request`.
 
         Returns:
             None where the row's K most likely tokens do not settle it.
         """
-        request = _REQUEST.pack(
-            *(row, told, greedy, top_k, inverse_temperature, top_p, min_p, seed, position)
-        )
         if not self._call(outputs, request, self._choice):
             return None
-        start = _CHOICE.size
-        candidates = bytes(self._memory[start : start + told * CANDIDATE.size])
-        return Chosen(*_CHOICE.unpack_from(self._memory), candidates)
+        return _chosen(self._memory, 0, _told(request))
+
+
+class BatchChooser:
+    """Chooses a token of each of some rows, step after step. For one thread.
+
+    Args:
+        requests: One a row, in order; see `pack_request`. Their positions are those of the first
+            step, and count up.
+        input_ids: Address of int64 (R,), which get the tokens that were chosen.
+        position_ids: Address of int64 (R,), which count up.
+    """
+
+    def __init__(self, requests: Sequence[bytes], *, input_ids: int, position_ids: int) -> None:
+        self._call = _function("nextok_choose_all")
+        self._rows = len(requests)
+        self._told = [_told(request) for request in requests]
+        size = _CHOICE.size + max(self._told, default=0) * CANDIDATE.size
+        self._choice_bytes = -(-size // 8) * 8  # as its doubles have to stand
+        self._requests = ctypes.create_string_buffer(b"".join(requests))
+        self._memory = bytearray(self._rows * self._choice_bytes)
+        self._choices = (ctypes.c_char * len(self._memory)).from_buffer(self._memory)
+        addresses = ctypes.addressof(self._requests), input_ids, position_ids
+        self._batch = _BATCH.pack(*addresses, self._rows, self._choice_bytes)
+
+    def choose(self, outputs: bytes) -> tuple[bytes, bool]:
+        """Chooses every row's next token, and makes it what the next step computes.
+
+        Args:
+            outputs: See `pack_outputs`.
+
+        Returns:
+            What was chosen, for `chosen`, and whether all rows are settled. Where one is not, its
+            input is `NOT_SETTLED`, and the token has to be chosen by other means.
+        """
+        settled = self._call(outputs, self._batch, self._choices)
+        return bytes(self._memory), settled == self._rows
+
+    def chosen(self, choices: bytes, row: int) -> Chosen | None:
+        """What was chosen of a row; None where it is not settled."""
+        chosen = _chosen(choices, row * self._choice_bytes, self._told[row])
+        return None if chosen.token_id == NOT_SETTLED else chosen
+
+
+def _function(name: str) -> Callable[..., int]:
+    # Not CDLL, which would give the interpreter up for a microsecond and wait to have it back.
+    call = getattr(ctypes.PyDLL(str(library_path())), name)
+    call.restype = ctypes.c_int
+    call.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p)
+    return call
+
+
+def _told(request: bytes) -> int:
+    """Candidates that a packed request has described."""
+    return int(_REQUEST.unpack(request)[1])
+
+
+def _chosen(memory: bytes | bytearray, start: int, told: int) -> Chosen:
+    candidates = start + _CHOICE.size
+    records = bytes(memory[candidates : candidates + told * CANDIDATE.size])
+    return Chosen(*_CHOICE.unpack_from(memory, start), records)

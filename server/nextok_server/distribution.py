@@ -44,7 +44,7 @@ def advance_at(
         index: Of the row that stands behind the last one.
         draft: The token that was drafted for this place; it is counted, and changes nothing.
     """
-    if _changes_nothing(sequence):
+    if changes_nothing(sequence):
         position, top = len(sequence.tokens), sequence.request.outputs.top
         chosen = rows.choose(index, sequence.sampling, position, top)
         if chosen is not None:
@@ -106,8 +106,8 @@ def _append(
     )
 
 
-def _changes_nothing(sequence: Sequence) -> bool:
-    """Whether `Rows.choose` is all that there is to the sequence's next step."""
+def changes_nothing(sequence: Sequence) -> bool:
+    """Whether `Rows.choose` is all that there is to a sequence's next step, and those behind it."""
     params, wanted = sequence.sampling, sequence.request.outputs
     return (
         not params.logit_bias

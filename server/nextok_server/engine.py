@@ -1,4 +1,4 @@
-"""One synchronous step: plan, forward, sample, commit.
+"""One synchronous step: plan, forward, sample, commit; or the last one once more.
 
 Knows: the scheduler, the model, the sampler. Does not know: text, gRPC, threads.
 """
@@ -13,6 +13,7 @@ from nextok_server.branching import go_on
 from nextok_server.distribution import advance_at
 from nextok_server.events import Event
 from nextok_server.model import Chunk, Model
+from nextok_server.multi_step import MultiStep
 from nextok_server.orders import Fork, Order
 from nextok_server.reading import read_chunk, read_prompt, wanted_columns
 from nextok_server.rows import Rows
@@ -41,11 +42,19 @@ class Engine:
         self._ordered: dict[Sequence, None] = {}
         # Those that hold a row but no slot. As many rows as there are slots, and no more.
         self._lent: set[Sequence] = set()
+        # Steps like the last one, while nothing else is to be done, and how many run meanwhile.
+        self._multi_step: MultiStep | None = None
+        self._running = 0
 
     @property
     def has_work(self) -> bool:
         """Whether a step would do anything."""
         return bool(self._ordered) or self.scheduler.has_work
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the next step is like the last one, if nothing comes in; then there is work."""
+        return self._multi_step is not None
 
     @property
     def has_excess(self) -> bool:
@@ -80,21 +89,44 @@ class Engine:
             whose last event has a finish reason holds no slot any more.
         """
         began = time.monotonic()
+        again, self._multi_step = self._multi_step, None
+        if again is None:
+            return self._plan_and_compute(began)
+        if self._ordered or self.scheduler.running != self._running or self.scheduler.admits:
+            return self._known(again.rest()) + self._plan_and_compute(began)
+        ended = again.step()
+        self.tally.note_tokens(len(again.sequences), began, ended)
+        if again.over:
+            return self._known(again.rest())
+        self._multi_step = again
+        return self._known(again.due(ended))
+
+    def _plan_and_compute(self, began: float) -> Events:
         events: Events = []
         tokens = 0
         ordered, self._ordered = self._ordered, {}
         for sequence in ordered:
             if not sequence.at_work:
                 events.extend(self._go_on(sequence, sequence.row))
-        for works in self.scheduler.plan():
+        calls = self.scheduler.plan()
+        for works in calls:
             tokens += sum(work.size for work in works)
             events.extend(self._compute(works))
+        self._known(events)
+        if events:
+            self.tally.note_step(events, tokens, len(events), began, time.monotonic())
+        # Others that run are idle, and stay so until they are ordered to do something.
+        if len(calls) == 1 and len(calls[0]) == self.scheduler.active:
+            self._multi_step = MultiStep.begin(self._model, calls[0], self.scheduler)
+            self._running = self.scheduler.running
+        return events
+
+    def _known(self, events: Events) -> Events:
+        """Takes in that something is told of sequences, maybe their ends."""
         for sequence, produced in events:
             sequence.produced += len(produced)
             if sequence.finished:
                 self.scheduler.remove(sequence)
-        if events:
-            self.tally.note_step(events, tokens, len(events), began, time.monotonic())
         return events
 
     def _compute(self, works: list[Work]) -> Events:

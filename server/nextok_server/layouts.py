@@ -51,9 +51,12 @@ class Layout(Protocol):
 
     Attributes:
         inputs: The buffers, by name.
+        repeats: Whether after a step of single tokens those behind them need nothing but their ids
+            and positions, each where the one before stood.
     """
 
     inputs: Inputs
+    repeats: bool
 
     def fill(self, chunks: list[Chunk], inverse_temperature: list[float]) -> Shape:
         """Chunks by slot, with the distributions that each wants."""
@@ -69,6 +72,8 @@ class FlatLayout:
         slots: Sequences that the cache holds.
         tokens: Most tokens of a step.
     """
+
+    repeats = True
 
     def __init__(self, slots: int, tokens: int) -> None:
         self._slots = slots
@@ -134,6 +139,8 @@ class PaddedLayout:
         tokens: Most tokens of a step.
         multiple: What the rows of each product are padded to a multiple of; see docs/artifact.md.
     """
+
+    repeats = False
 
     def __init__(self, slots: int, tokens: int, multiple: int) -> None:
         self._multiple = multiple

@@ -28,7 +28,7 @@ from nextok_server.errors import ArtifactError
 from nextok_server.layouts import Chunk, FlatLayout, Layout, PaddedLayout, Shape
 from nextok_server.processor import sums_bytes_exactly
 
-__all__ = ["Chunk", "Distributions", "Model"]
+__all__ = ["Chunk", "Distributions", "Model", "Tokens"]
 
 _BINDINGS_KEPT = 256
 _OPTIONAL_OUTPUTS = ("logit_max", "temperature_mass")
@@ -66,6 +66,19 @@ class Distributions:
         object.__setattr__(self, "packed", packed)
 
 
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """The inputs of a step that gives each sequence a token.
+
+    Attributes:
+        ids: int64 (R,).
+        positions: int64 (R,).
+    """
+
+    ids: np.ndarray
+    positions: np.ndarray
+
+
 class Model:
     """One loaded graph with its cache memory and buffers. Not thread-safe.
 
@@ -83,6 +96,7 @@ class Model:
 
     Attributes:
         cache: The memory that past and present are bound to.
+        top_k: K, candidates of each row.
     """
 
     def __init__(
@@ -111,7 +125,8 @@ class Model:
         # ONNX Runtime asks for it at every call, and where it is missing throws an error first.
         self._run_options.add_run_config_entry("gpu_graph_id", "-1")
         rows = max(self.slots, tokens)
-        k, vocabulary = artifact.top_k, artifact.vocabulary_size
+        self.top_k = k = artifact.top_k
+        vocabulary = artifact.vocabulary_size
         self.cache = CacheMemory(
             layers=artifact.layers,
             slots=self.slots,
@@ -136,6 +151,8 @@ class Model:
         }
         self._views: dict[int, Distributions] = {}
         self._bindings: OrderedDict[tuple[Shape, int], ort.IOBinding] = OrderedDict()
+        self._last: ort.IOBinding
+        self._told: Distributions
 
     @staticmethod
     def _open(
@@ -200,14 +217,41 @@ class Model:
         """
         shape = self._layout.fill(chunks, inverse_temperature)
         wanted = sum(len(chunk.wanted) for chunk in chunks)
-        self._run(shape, 1 | logit_max << 1 | temperature_mass << 2 if wanted else 0)
+        self._last = self._binding(
+            shape, 1 | logit_max << 1 | temperature_mass << 2 if wanted else 0
+        )
+        self._run()
+        self._told = self._views_of(wanted)
+        return self._told
+
+    def tokens(self, rows: int) -> Tokens | None:
+        """The inputs of the last call, which gave each of so many sequences one token.
+
+        With the next tokens there and their positions, `again` computes those. None where the graph
+        needs more than that.
+        """
+        if not self._layout.repeats:
+            return None
+        inputs = self._layout.inputs
+        return Tokens(inputs["input_ids"][:rows], inputs["position_ids"][:rows])
+
+    def again(self) -> Distributions:
+        """Computes what the inputs hold now, all else as in the last call."""
+        self._run()
+        return self._told
+
+    def _views_of(self, wanted: int) -> Distributions:
         views = self._views.get(wanted)
         if views is None:
             first = {name: array[:wanted] for name, array in self._outputs.items()}
             views = self._views[wanted] = Distributions(**first)
         return views
 
-    def _run(self, shape: Shape, outputs: int) -> None:
+    def _run(self) -> None:
+        with interpreter.lent():
+            self._session.run_with_iobinding(self._last, self._run_options)
+
+    def _binding(self, shape: Shape, outputs: int) -> ort.IOBinding:
         key = (shape, outputs)
         binding = self._bindings.get(key)
         if binding is None:
@@ -217,8 +261,7 @@ class Model:
                 self._bindings.popitem(last=False)
         else:
             self._bindings.move_to_end(key)
-        with interpreter.lent():
-            self._session.run_with_iobinding(binding, self._run_options)
+        return binding
 
     def _bind(self, shape: Shape, outputs: int) -> ort.IOBinding:
         """Binds every buffer by address, for one combination of shapes."""

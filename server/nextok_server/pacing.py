@@ -31,14 +31,20 @@ class Pacing:
         self._most = interval
 
     def due(
-        self, events: list[tuple[Sequence, list[Event]]], now: float
+        self, events: list[tuple[Sequence, list[Event]]], now: float, streams: int = 0
     ) -> list[tuple[Sequence, list[Event]]]:
         """What is to be told now of what became known in a step; the rest is kept.
 
         Nothing is kept of a sequence that ends or pauses, nor its first step, nor anything but
         steps: only what the next step will tell with its own.
+
+        Args:
+            events: By sequence.
+            now: `time.monotonic()`.
+            streams: How many run, if more than there are events of.
         """
-        interval = self._most * min(1.0, _PART_AT_LEAST + _PART_A_STREAM * len(events))
+        streams = max(streams, len(events))
+        interval = self._most * min(1.0, _PART_AT_LEAST + _PART_A_STREAM * streams)
         told = []
         for sequence, produced in events:
             if not produced:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from nextok_kernels.sampling import MOST_CANDIDATES, Chooser
+from nextok_kernels.sampling import MOST_CANDIDATES, Chooser, Chosen, pack_request
 
 from nextok_server.candidates import NONE, Candidate, Candidates
 from nextok_server.events import Distribution
@@ -69,26 +69,36 @@ class Rows:
         """
         if self._k > MOST_CANDIDATES:
             return None
-        greedy = params.greedy
+        told = min(top, self._k)
         chosen = self._chooser.choose(
-            self._outputs.packed,
-            index,
-            told=min(top, self._k),
-            greedy=greedy,
-            top_k=params.top_k,
-            top_p=params.top_p,
-            min_p=params.min_p,
-            inverse_temperature=1.0 if greedy else inverse_temperature(params),
-            seed=params.seed,
-            position=position,
+            self._outputs.packed, request_of(index, params, position, told)
         )
-        if chosen is None:
-            return None
-        token_id, logprob, rank, prob, entropy, top_mass, margin, records = chosen
-        distribution = Distribution(
-            Candidates(records), NONE, entropy, top_mass, max(0.0, 1.0 - top_mass), margin, None
-        )
-        return Candidate(token_id, logprob, rank, prob, True), distribution
+        return None if chosen is None else described(chosen)
+
+
+def request_of(index: int, params: SamplingParams, position: int, told: int) -> bytes:
+    """What compiled code is asked of row `index`; arguments as those of `Rows.choose`."""
+    greedy = params.greedy
+    return pack_request(
+        index,
+        told=told,
+        greedy=greedy,
+        top_k=params.top_k,
+        top_p=params.top_p,
+        min_p=params.min_p,
+        inverse_temperature=1.0 if greedy else inverse_temperature(params),
+        seed=params.seed,
+        position=position,
+    )
+
+
+def described(chosen: Chosen) -> tuple[Candidate, Distribution]:
+    """A token that compiled code chose, and what it was chosen from."""
+    token_id, logprob, rank, prob, entropy, top_mass, margin, records = chosen
+    distribution = Distribution(
+        Candidates(records), NONE, entropy, top_mass, max(0.0, 1.0 - top_mass), margin, None
+    )
+    return Candidate(token_id, logprob, rank, prob, True), distribution
 
 
 def top_mass(top_logprobs: np.ndarray) -> float:

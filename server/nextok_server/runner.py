@@ -265,8 +265,11 @@ class Runner:
             give_way()
         try:
             while self._take_commands():
-                events = self._pacing.due(self._engine.step(), time.monotonic())
+                events = self._engine.step()
                 self.steps += 1
+                if events:
+                    running = self._engine.scheduler.running
+                    events = self._pacing.due(events, time.monotonic(), running)
                 if events:
                     with interpreter.lent():  # to the loop, which this wakes up
                         self._loop.call_soon_threadsafe(self._deliver, events)
@@ -281,6 +284,8 @@ class Runner:
         Returns:
             Whether to go on.
         """
+        if self._engine.goes_on and self._inbox.empty():
+            return True
         try:
             while True:
                 if self._inbox.empty():

@@ -76,10 +76,22 @@ class Scheduler:
     @property
     def has_work(self) -> bool:
         """Whether a step would compute anything."""
-        if self._waiting and (self._cache.has_room or self._resting_relative() is not None):
+        if self.admits:
             return True
         # The latest first: those that nobody reads have been there for long.
         return any(map(_is_ready, reversed(self._running)))
+
+    @property
+    def admits(self) -> bool:
+        """Whether one of those that wait is to get a slot."""
+        if not self._waiting:
+            return False
+        return self._cache.has_room or self._resting_relative() is not None
+
+    @property
+    def active(self) -> int:
+        """How many of the running sequences have something to compute, be it that they pause."""
+        return sum(not sequence.idle for sequence in self._running)
 
     def add(self, sequence: Sequence) -> None:
         """Puts a sequence in the queue, where its caller and its priority put it."""
@@ -135,9 +147,22 @@ class Scheduler:
             self._waiting.ranked(prefilling, self._running),
             self._calls.batch(decoding=bool(decoding)),
         )
-        works += [Work(sequence, 1, self._draft(sequence)) for sequence in decoding]
+        works += [Work(sequence, 1, self.draft(sequence)) for sequence in decoding]
         works.sort(key=lambda work: work.sequence.slot)
         return self._calls.split(works)
+
+    def draft(self, sequence: Sequence) -> list[int]:
+        """What may follow the last token of a completion, where drafts are wanted and known."""
+        if sequence.drafter is None or not sequence.generated:
+            return []
+        # One pass gives a token more than was drafted.
+        useful = sequence.request.stop.max_tokens - sequence.generated - 1
+        most = min(useful, self._chunk - 1)
+        draft = sequence.drafter.draft(sequence.tokens, most, self._calls.draft_price)
+        if draft and sequence.matcher is not None:
+            # What the constraint does not allow is wrong, whatever the model says.
+            draft = draft[: sequence.matcher.valid(draft)]
+        return draft
 
     def _prompts(self, sequences: list[Sequence], batch: Batch) -> list[Work]:
         """The next chunks of prompts, as far as they fit and nobody else computes them."""
@@ -224,19 +249,6 @@ class Scheduler:
         if fork is not None and place < fork:
             end = fork
         return min(chunks * self._chunk, end - place)
-
-    def _draft(self, sequence: Sequence) -> list[int]:
-        """What may follow the last token of a completion, where drafts are wanted and known."""
-        if sequence.drafter is None or not sequence.generated:
-            return []
-        # One pass gives a token more than was drafted.
-        useful = sequence.request.stop.max_tokens - sequence.generated - 1
-        most = min(useful, self._chunk - 1)
-        draft = sequence.drafter.draft(sequence.tokens, most, self._calls.draft_price)
-        if draft and sequence.matcher is not None:
-            # What the constraint does not allow is wrong, whatever the model says.
-            draft = draft[: sequence.matcher.valid(draft)]
-        return draft
 
     def _copy(self, sequence: Sequence, held: int) -> None:
         self._cache.copy(sequence.slot, sequence.keys[:held])

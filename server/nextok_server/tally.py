@@ -114,6 +114,13 @@ class Tally:
             self.generated += again
             self.gaps.add(ended - before, again)
 
+    def note_tokens(self, rows: int, began: float, ended: float) -> None:
+        """Counts a step that gave a token to each of the sequences that the last one gave one."""
+        self._note_work(rows, rows, ended - began)
+        before, self._ended = self._ended, ended
+        self.generated += rows
+        self.gaps.add(ended - before, rows)
+
     def _note_work(self, tokens: int, rows: int, seconds: float) -> None:
         self.steps.add(seconds)
         self.step_tokens.add(tokens)

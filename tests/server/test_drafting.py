@@ -43,13 +43,19 @@ async def small_server(tmp_path_factory):
 def passes(monkeypatch):
     """The tokens that each call of the model computes for each sequence in it."""
     seen = []
-    real = Model.forward
+    real, real_again = Model.forward, Model.again
 
     def count(self, chunks, *args, **kwargs):
         seen.extend(len(chunk.tokens) for chunk in chunks)
         return real(self, chunks, *args, **kwargs)
 
+    def count_again(self):
+        outputs = real_again(self)
+        seen.extend([1] * len(outputs.entropy))
+        return outputs
+
     monkeypatch.setattr(Model, "forward", count)
+    monkeypatch.setattr(Model, "again", count_again)
     return seen
 
 

@@ -15,7 +15,7 @@ from nextok_server.calls import Calls, OneCall, SeparateCalls
 from nextok_server.engine import Engine
 from nextok_server.kv_cache import KVCache
 from nextok_server.layouts import Chunk
-from nextok_server.model import Distributions
+from nextok_server.model import Distributions, Tokens
 from nextok_server.sampling import SamplingParams
 from nextok_server.scheduler import Scheduler
 
@@ -47,13 +47,21 @@ class FakeModel:
     Args:
         slots: Sequences that the cache holds.
         cuts_freely: Whether it computes as graphs of nextok's own operators do.
+        repeats: Whether it takes the tokens behind those of a step where these stood.
+
+    Attributes:
+        repeated: How many calls were such.
     """
 
-    def __init__(self, slots: int, *, cuts_freely: bool) -> None:
+    def __init__(self, slots: int, *, cuts_freely: bool, repeats: bool) -> None:
         self.slots = slots
         self.cells = Cells(slots)
         self.computed = 0
+        self.top_k = K
+        self.repeated = 0
         self._cuts_freely = cuts_freely
+        self._repeats = repeats
+        self._tokens = Tokens(np.zeros(slots, np.int64), np.zeros(slots, np.int64))
 
     def forward(
         self,
@@ -63,6 +71,7 @@ class FakeModel:
         logit_max: bool,
         temperature_mass: bool,
     ) -> Distributions:
+        self._last = chunks, inverse_temperature, logit_max, temperature_mass
         rows = []
         assert len({chunk.slot for chunk in chunks}) == len(chunks)
         for chunk, inverse in zip(chunks, inverse_temperature, strict=True):
@@ -90,6 +99,23 @@ class FakeModel:
             else nothing,
         )
 
+    def tokens(self, rows: int) -> Tokens | None:
+        if not self._repeats:
+            return None
+        return Tokens(self._tokens.ids[:rows], self._tokens.positions[:rows])
+
+    def again(self) -> Distributions:
+        self.repeated += 1
+        chunks, inverse_temperature, logit_max, temperature_mass = self._last
+        tokens = zip(self._tokens.positions.tolist(), self._tokens.ids.tolist(), strict=True)
+        chunks = [
+            Chunk(chunk.slot, position, [token], range(1))
+            for chunk, (position, token) in zip(chunks, tokens, strict=False)
+        ]
+        return self.forward(
+            chunks, inverse_temperature, logit_max=logit_max, temperature_mass=temperature_mass
+        )
+
     @staticmethod
     def _row(cell: bytes, inverse: float):
         logits = np.frombuffer(cell[: VOCABULARY * 2], np.uint16) / 20_000
@@ -97,10 +123,17 @@ class FakeModel:
 
 
 def fake_engine(
-    *, slots: int, chunk: int, cuts_freely: bool, reuse: bool = True, retained: int = 1000
+    *,
+    slots: int,
+    chunk: int,
+    cuts_freely: bool,
+    repeats: bool | None = None,
+    reuse: bool = True,
+    retained: int = 1000,
 ) -> tuple[Engine, FakeModel]:
     """An engine over a fake model of either kind."""
     kind: type[Calls] = OneCall if cuts_freely else SeparateCalls
-    model = FakeModel(slots, cuts_freely=cuts_freely)
+    repeats = cuts_freely if repeats is None else repeats
+    model = FakeModel(slots, cuts_freely=cuts_freely, repeats=repeats)
     cache = KVCache(slots, model.cells, retained)
     return Engine(model, Scheduler(cache, kind(chunk, slots), chunk, reuse=reuse)), model

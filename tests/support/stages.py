@@ -74,13 +74,29 @@ class Stages:
         self.calls: list[list[Chunk]] = []
         self.written = 0
         self.given_up = 0
-        forward, encode = Model.forward, Tokenizer.encode
+        forward, again, encode = Model.forward, Model.again, Tokenizer.encode
         write, await_encode = Outgoing.write, Service._encode
 
         def held_forward(model: Model, chunks: list[Chunk], *args: Any, **options: Any) -> Any:
             self.before.pass_through(chunks)
             self.calls.append(chunks)
             outputs = forward(model, chunks, *args, **options)
+            self.after.pass_through(chunks)
+            return outputs
+
+        def held_again(model: Model) -> Any:
+            last = self.calls[-1]
+            tokens = model.tokens(len(last))
+            assert tokens is not None
+            chunks = [
+                Chunk(chunk.slot, int(position), [int(token_id)], chunk.wanted)
+                for chunk, token_id, position in zip(
+                    last, tokens.ids, tokens.positions, strict=True
+                )
+            ]
+            self.before.pass_through(chunks)
+            self.calls.append(chunks)
+            outputs = again(model)
             self.after.pass_through(chunks)
             return outputs
 
@@ -101,6 +117,7 @@ class Stages:
                 raise
 
         monkeypatch.setattr(Model, "forward", held_forward)
+        monkeypatch.setattr(Model, "again", held_again)
         monkeypatch.setattr(Tokenizer, "encode", held_encode)
         monkeypatch.setattr(Outgoing, "write", counted_write)
         monkeypatch.setattr(Service, "_encode", watched_encode)

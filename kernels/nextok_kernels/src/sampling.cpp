@@ -40,7 +40,15 @@ struct Choice {
   double entropy, top_mass, margin;
   Candidate candidates[nextok::kMostCandidates];
 };
-static_assert(sizeof(Outputs) == 40 && sizeof(Request) == 56);
+
+// Rows that each give a token, step after step.
+struct Batch {
+  Request* requests;      // [R], whose positions count up
+  int64_t* input_ids;     // [R] get the chosen tokens, -1 where the head does not settle them
+  int64_t* position_ids;  // [R], count up
+  uint32_t rows, choice_bytes;
+};
+static_assert(sizeof(Outputs) == 40 && sizeof(Request) == 56 && sizeof(Batch) == 32);
 
 // How far the graph's float32 sum may be off, relative.
 constexpr double kMassSlack = 1e-5;
@@ -176,4 +184,20 @@ NEXTOK_EXPORT int nextok_choose(const Outputs* outputs, const Request* request, 
   choice->margin = k > 1 ? static_cast<double>(logprobs[0] - logprobs[1])
                          : std::numeric_limits<double>::infinity();
   return 1;
+}
+
+// Chooses a token of each row, and makes it what the next step computes. Choices follow each other
+// every `choice_bytes`, each as short as its candidates are few. Returns how many rows are settled.
+NEXTOK_EXPORT uint32_t nextok_choose_all(const Outputs* outputs, const Batch* batch, char* choices) {
+  uint32_t settled = 0;
+  for (uint32_t row = 0; row < batch->rows; ++row) {
+    Request& request = batch->requests[row];
+    auto* choice = reinterpret_cast<Choice*>(choices + size_t{row} * batch->choice_bytes);
+    const bool is_settled = nextok_choose(outputs, &request, choice);
+    batch->input_ids[row] = choice->id = is_settled ? choice->id : -1;
+    ++batch->position_ids[row];
+    ++request.position;
+    settled += is_settled;
+  }
+  return settled;
 }
