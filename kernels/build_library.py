@@ -111,6 +111,7 @@ def _compile(compiler: list[str]) -> None:
             "library",
             "operators",
             "layers",
+            "repeats",
             "pieces",
             "team",
             "choice",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 
-from nextok_kernels.sampling import Chooser
+from nextok_kernels.sampling import Chooser, Interrupt
 
 from nextok_server.branching import go_on
 from nextok_server.distribution import advance_at
@@ -45,6 +45,7 @@ class Engine:
         # Steps like the last one, while nothing else is to be done, and how many run meanwhile.
         self._multi_step: MultiStep | None = None
         self._running = 0
+        self._interrupt = Interrupt()
 
     @property
     def has_work(self) -> bool:
@@ -60,6 +61,14 @@ class Engine:
     def has_excess(self) -> bool:
         """Whether steps with nothing else to do would give memory back."""
         return self.scheduler.has_excess
+
+    def interrupt(self) -> None:
+        """Has a step that gives several tokens end soon. May be called by any thread."""
+        self._interrupt.set()
+
+    def heed(self) -> None:
+        """Says that whoever interrupted before this is heard before the next step."""
+        self._interrupt.clear()
 
     def cancel(self, sequence: Sequence) -> None:
         """Drops a sequence, unless it has already ended."""
@@ -84,6 +93,9 @@ class Engine:
     def step(self) -> Events:
         """Computes some prompts' next chunks, some drafts, and one token of all others.
 
+        Where nothing but the next tokens of the same sequences is to be computed, there may be
+        several of each, until somebody is to be told of them or somebody interrupts.
+
         Returns:
             What became known, by sequence; empty where there was nothing to do. A sequence
             whose last event has a finish reason holds no slot any more.
@@ -99,7 +111,7 @@ class Engine:
         if again.over:
             return self._known(again.rest())
         self._multi_step = again
-        return self._known(again.due(ended))
+        return self._known(again.due(ended[-1]))
 
     def _plan_and_compute(self, began: float) -> Events:
         events: Events = []
@@ -117,7 +129,9 @@ class Engine:
             self.tally.note_step(events, tokens, len(events), began, time.monotonic())
         # Others that run are idle, and stay so until they are ordered to do something.
         if len(calls) == 1 and len(calls[0]) == self.scheduler.active:
-            self._multi_step = MultiStep.begin(self._model, calls[0], self.scheduler)
+            self._multi_step = MultiStep.begin(
+                self._model, calls[0], self.scheduler, self._interrupt
+            )
             self._running = self.scheduler.running
         return events
 

@@ -19,7 +19,7 @@ from typing import Any
 import nextok_kernels
 import numpy as np
 import onnxruntime as ort
-from nextok_kernels.sampling import pack_outputs
+from nextok_kernels.sampling import BatchChooser, pack_outputs
 
 from nextok_server import giving_way, interpreter
 from nextok_server.artifact import Artifact
@@ -68,15 +68,17 @@ class Distributions:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """The inputs of a step that gives each sequence a token.
+    """The inputs of a step that gives each sequence a token, and what it tells.
 
     Attributes:
         ids: int64 (R,).
         positions: int64 (R,).
+        outputs: R rows.
     """
 
     ids: np.ndarray
     positions: np.ndarray
+    outputs: Distributions
 
 
 class Model:
@@ -225,7 +227,7 @@ class Model:
         return self._told
 
     def tokens(self, rows: int) -> Tokens | None:
-        """The inputs of the last call, which gave each of so many sequences one token.
+        """Inputs and outputs of the last call, which gave each of so many sequences one token.
 
         With the next tokens there and their positions, `again` computes those. None where the graph
         needs more than that.
@@ -233,11 +235,26 @@ class Model:
         if not self._layout.repeats:
             return None
         inputs = self._layout.inputs
-        return Tokens(inputs["input_ids"][:rows], inputs["position_ids"][:rows])
+        return Tokens(inputs["input_ids"][:rows], inputs["position_ids"][:rows], self._told)
 
-    def again(self) -> Distributions:
-        """Computes what the inputs hold now, all else as in the last call."""
-        self._run()
+    def again(self, chooser: BatchChooser, most: int, seconds: float) -> Distributions:
+        """Computes what the inputs hold now, all else as in the last call, and what follows.
+
+        Args:
+            chooser: Chooses the tokens of each step, and knows how many steps there were.
+            most: Steps, at most.
+            seconds: No step begins later than that.
+
+        Returns:
+            Those of the last step.
+        """
+        chooser.begin(most, seconds)
+        chooser.go_on()
+        try:
+            self._run()
+        except Exception:
+            chooser.leave()
+            raise
         return self._told
 
     def _views_of(self, wanted: int) -> Distributions:

@@ -4,9 +4,10 @@ Knows: which sequences need nothing but their next tokens, how these are chosen 
 not know: who runs next, what a step costs, who reads.
 
 While a step is read the processors wait, and most steps are like the last one. Here compiled code
-chooses all tokens of a step and makes them the inputs of the next one. What a sequence is told of
-them is made when it is asked for, several tokens at once. Until then the sequence stands where it
-stood before them.
+chooses all tokens of a step, makes them the inputs of the next one, and has that computed in the
+same run of the graph, until somebody is to be told or something else is to be done. What a sequence
+is told of them is made when it is asked for, several tokens at once. Until then the sequence stands
+where it stood before them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,13 @@ from collections.abc import Sequence as Many
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from nextok_kernels.sampling import MOST_CANDIDATES, NOT_SETTLED, BatchChooser, Chooser
+from nextok_kernels.sampling import (
+    MOST_CANDIDATES,
+    NOT_SETTLED,
+    BatchChooser,
+    Chooser,
+    Interrupt,
+)
 
 from nextok_server.distribution import advance_at, changes_nothing
 from nextok_server.events import Event, Step
@@ -27,6 +34,8 @@ from nextok_server.work import Work
 
 # Fewer are not worth the preparation.
 _LEAST_STEPS = 3
+# Of one run, which nobody else learns anything of before it ends.
+_MOST_STEPS, _MOST_SECONDS = 16, 0.1
 
 
 @dataclass(slots=True)
@@ -69,6 +78,7 @@ class MultiStep:
         sequences: Many[Sequence],
         most: int,
         plan: Plan,
+        interrupt: Interrupt,
     ) -> None:
         self.sequences = sequences
         self._model = model
@@ -77,26 +87,33 @@ class MultiStep:
         self._left = most
         self._plan = plan
         self._drafting = [row for row in self._rows if row.sequence.drafter is not None]
-        self._chooser = BatchChooser(
-            [_request(number, s, model.top_k) for number, s in enumerate(sequences)],
-            input_ids=tokens.ids.ctypes.data,
-            position_ids=tokens.positions.ctypes.data,
-        )
         ends = (s.request.stop.eos_token_ids | s.request.stop.stop_token_ids for s in sequences)
         self._ends = frozenset[int]().union(*ends)
+        self._chooser = BatchChooser(
+            [_request(number, s, model.top_k) for number, s in enumerate(sequences)],
+            tokens.outputs.packed,
+            input_ids=tokens.ids.ctypes.data,
+            position_ids=tokens.positions.ctypes.data,
+            ends=self._ends,
+            interrupt=interrupt,
+            most=_MOST_STEPS,
+        )
         # Of each step: when it ended, and what was chosen in it.
         self._chosen: list[tuple[float, bytes]] = []
         tokens.ids[:] = [sequence.tokens[-1] for sequence in sequences]
         tokens.positions[:] = [sequence.computed for sequence in sequences]
 
     @classmethod
-    def begin(cls, model: Model, works: Many[Work], plan: Plan) -> MultiStep | None:
+    def begin(
+        cls, model: Model, works: Many[Work], plan: Plan, interrupt: Interrupt
+    ) -> MultiStep | None:
         """Makes ready for steps like the last one.
 
         Args:
             model: Has computed the works in its last call.
             works: By slot.
             plan: Knows what comes next.
+            interrupt: Has runs end early.
 
         Returns:
             None where the next step is to be another one.
@@ -110,25 +127,27 @@ class MultiStep:
         tokens = model.tokens(len(sequences))
         if most < _LEAST_STEPS or tokens is None:
             return None
-        return cls(model, tokens, sequences, most, plan)
+        return cls(model, tokens, sequences, most, plan, interrupt)
 
     @property
     def over(self) -> bool:
         """Whether a sequence has ended, or is to be looked at before it goes on."""
         return self._left <= 0
 
-    def step(self) -> float:
-        """Gives each sequence a token.
+    def step(self) -> list[float]:
+        """Gives each sequence a token, and more while nobody is to be told.
 
         Returns:
-            `time.monotonic()` when it was chosen.
+            `time.monotonic()` when each was chosen.
         """
-        outputs = self._model.again()
-        choices, all_settled = self._chooser.choose(outputs.packed)
-        now = time.monotonic()
-        self._chosen.append((now, choices))
-        self._left -= 1
-        if not all_settled:
+        began = time.monotonic()
+        most = 1 if self._drafting else self._left
+        until_told = min(row.sequence.tell_at for row in self._rows) - began
+        outputs = self._model.again(self._chooser, most, min(until_told, _MOST_SECONDS))
+        ended = [began + passed for passed in self._chooser.seconds]
+        self._chosen += zip(ended, self._chooser.choices, strict=True)
+        self._left -= len(ended)
+        if not self._chooser.settled:
             self._choose_others(outputs)
         if self._ends and not self._ends.isdisjoint(self._tokens.ids.tolist()):
             self._left = 0
@@ -136,7 +155,7 @@ class MultiStep:
             self._take(row)
             if not row.sequence.finished and self._plan.draft(row.sequence):
                 self._left = 0
-        return now
+        return ended
 
     def due(self, now: float) -> list[tuple[Sequence, list[Event]]]:
         """What is known of the sequences that may be told again, and was not returned before."""

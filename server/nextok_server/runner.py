@@ -135,12 +135,12 @@ class Runner:
         if self._failure is not None:
             raise self._failure
         stream = self._register(admission, request, window)
-        self._inbox.put(lambda: self._engine.scheduler.add(stream.sequence))
+        self._put(lambda: self._engine.scheduler.add(stream.sequence))
         return stream
 
     def order(self, stream: Stream, order: Order) -> None:
         """Gives an open sequence something to do after what it has."""
-        self._inbox.put(lambda: self._engine.order(stream.sequence, order))
+        self._put(lambda: self._engine.order(stream.sequence, order))
 
     def order_all(self, orders: list[tuple[Stream, Order]]) -> None:
         """Gives several sequences something to do in the same step, where they can."""
@@ -150,7 +150,7 @@ class Runner:
                 self._engine.order(stream.sequence, order)
 
         if orders:
-            self._inbox.put(give)
+            self._put(give)
 
     def fork(self, stream: Stream, request: Request, *, window: int) -> Stream:
         """Starts a sequence as a copy of an open one, once that has done what it was ordered to.
@@ -162,17 +162,17 @@ class Runner:
             raise self._failure
         child = self._register(stream.admission, request, window)
         fork = Fork(child.sequence)
-        self._inbox.put(lambda: self._engine.order(stream.sequence, fork))
+        self._put(lambda: self._engine.order(stream.sequence, fork))
         return child
 
     def park(self, stream: Stream) -> None:
         """Frees the slot of an open sequence that has nothing to do, until it has again."""
-        self._inbox.put(lambda: self._engine.park(stream.sequence))
+        self._put(lambda: self._engine.park(stream.sequence))
 
     def cancel(self, stream: Stream) -> None:
         """Gives a stream up; its slot is free before the next step. Safe to repeat."""
         if self._forget(stream):
-            self._inbox.put(lambda: self._engine.cancel(stream.sequence))
+            self._put(lambda: self._engine.cancel(stream.sequence))
 
     def leave(self, admission: Admission) -> None:
         """Gives up whatever a request still has running. Safe to repeat."""
@@ -185,7 +185,7 @@ class Runner:
         """Says that the reader took some events."""
         stream.sequence.read += events
         if self._looking:
-            self._inbox.put(lambda: None)
+            self._put(lambda: None)
 
     async def drain(self, seconds: float) -> None:
         """Takes nothing new and waits, at most `seconds`, for what is running."""
@@ -199,10 +199,15 @@ class Runner:
     async def stop(self) -> None:
         """Ends the thread; streams that are still running fail."""
         self.draining.set()
-        self._inbox.put(None)
+        self._put(None)
         await asyncio.to_thread(self._thread.join)
         self._failure = Draining("the server stopped")
         self._fail_all(self._failure)
+
+    def _put(self, command: _Command | None) -> None:
+        """Has the thread run a command before it computes anything else; None ends it."""
+        self._inbox.put(command)
+        self._engine.interrupt()
 
     def _register(self, admission: Admission, request: Request, window: int) -> Stream:
         sequence = Sequence(request, window, admission.party)
@@ -284,6 +289,8 @@ class Runner:
         Returns:
             Whether to go on.
         """
+        # Before the look at what has come in: what comes after it interrupts.
+        self._engine.heed()
         if self._engine.goes_on and self._inbox.empty():
             return True
         try:

@@ -114,12 +114,19 @@ class Tally:
             self.generated += again
             self.gaps.add(ended - before, again)
 
-    def note_tokens(self, rows: int, began: float, ended: float) -> None:
-        """Counts a step that gave a token to each of the sequences that the last one gave one."""
-        self._note_work(rows, rows, ended - began)
-        before, self._ended = self._ended, ended
-        self.generated += rows
-        self.gaps.add(ended - before, rows)
+    def note_tokens(self, rows: int, began: float, ended: Many[float]) -> None:
+        """Counts steps that gave a token to each of the sequences that the last one gave one.
+
+        Args:
+            rows: Sequences.
+            began: When the first step began.
+            ended: When each of them ended, and the next one began.
+        """
+        for end in ended:
+            self._note_work(rows, rows, end - began)
+            self.generated += rows
+            self.gaps.add(end - self._ended, rows)
+            began = self._ended = end
 
     def _note_work(self, tokens: int, rows: int, seconds: float) -> None:
         self.steps.add(seconds)

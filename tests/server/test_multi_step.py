@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+import threading
 
 import pytest
 from hypothesis import given
@@ -10,12 +12,16 @@ from hypothesis import strategies as st
 from support.fake_model import VOCABULARY, fake_engine
 from support.serving import generate
 
+from nextok_server import multi_step
 from nextok_server.events import Outlook
+from nextok_server.pacing import Pacing
+from nextok_server.runner import Runner
 from nextok_server.sampling import SamplingParams
 from nextok_server.sequence import Outputs, Request, Sequence, StopParams
 
 SLOTS, CHUNK, WINDOW = 4, 4, 8
 NEVER = math.inf
+PATIENCE = 30
 tokens = st.integers(0, VOCABULARY - 1)
 # Of seven tokens five are told: some draws are none of these.
 samplings = st.builds(
@@ -88,10 +94,10 @@ def run(script, *, repeats, reads=True, steps=1000):
 
 @given(script=st.lists(arrivals, min_size=1, max_size=5))
 def test_whoever_comes_ends_or_leaves_all_are_told_what_they_are_one_token_at_a_time(script):
-    one_by_one, plain, plain_model = run(script, repeats=False)
+    nobody_leaves = [(request, arrives, NEVER, at) for request, arrives, _, at in script]
+    one_by_one, plain, plain_model = run(nobody_leaves, repeats=False)
     together, engine, model = run(script, repeats=True)
     for known, expected, (_, _, leaves, _) in zip(together, one_by_one, script, strict=True):
-        # Who left may have been told less by then.
         assert known == (expected if leaves == NEVER else expected[: len(known)])
     if all(leaves == NEVER for _, _, leaves, _ in script):
         assert model.computed == plain_model.computed
@@ -108,6 +114,70 @@ def request(max_tokens, *, temperature=0.0, **stop):
 def test_steps_like_the_last_one_are_computed_from_its_tokens():
     _, _, model = run([(request(30), 0, NEVER, NEVER)], repeats=True, steps=40)
     assert model.repeated > 20
+
+
+def decoding(**changes):
+    """An engine, and its model, that goes on with a sequence of 60 tokens."""
+    engine, model = fake_engine(slots=SLOTS, chunk=CHUNK, cuts_freely=True)
+    sequence = Sequence(request(60), 100, **changes)
+    engine.scheduler.add(sequence)
+    while not engine.goes_on:
+        engine.step()
+    return engine, model
+
+
+def test_one_call_of_the_model_gives_several_tokens_while_nobody_is_to_be_told():
+    engine, model = decoding(tell_at=NEVER)
+    engine.step()
+    assert model.repeated > 10
+
+
+def test_one_call_gives_one_token_where_somebody_is_to_be_told():
+    engine, model = decoding(tell_at=0.0)
+    engine.step()
+    assert model.repeated == 1
+
+
+def test_a_call_that_is_interrupted_ends_with_the_token_that_is_computed():
+    engine, model = decoding(tell_at=NEVER)
+    engine.interrupt()
+    engine.step()
+    assert model.repeated == 1
+    engine.heed()
+    engine.step()
+    assert model.repeated > 10
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_what_comes_in_ends_a_call_that_gives_several_tokens(monkeypatch):
+    monkeypatch.setattr(multi_step, "_MOST_SECONDS", NEVER)
+    engine, model = fake_engine(slots=SLOTS, chunk=CHUNK, cuts_freely=True)
+    begun, came, steps = threading.Event(), threading.Event(), []
+    again = model.again
+
+    def held_again(*arguments):
+        before = model.repeated
+        begun.set()
+        assert came.wait(PATIENCE)
+        outputs = again(*arguments)
+        steps.append(model.repeated - before)
+        return outputs
+
+    model.again = held_again
+    # Nobody is to be told of anything but ends.
+    runner = Runner(
+        engine, Pacing(1e9), slots=SLOTS, max_queue=9, gives_way=False, on_death=pytest.fail
+    )
+    try:
+        runner.start(runner.admit(), request(60), window=100)
+        assert await asyncio.to_thread(begun.wait, PATIENCE)
+        other = runner.start(runner.admit(), request(1), window=100)
+        came.set()
+        assert await other.read()
+        assert steps[0] == 1
+    finally:
+        came.set()
+        await runner.stop()
 
 
 def test_a_token_that_is_none_of_the_most_likely_ones_does_not_end_such_steps():

@@ -9,6 +9,7 @@ from __future__ import annotations
 from hashlib import sha256
 
 import numpy as np
+from nextok_kernels.sampling import BatchChooser
 from support.rows import row_of
 
 from nextok_server.calls import Calls, OneCall, SeparateCalls
@@ -50,7 +51,7 @@ class FakeModel:
         repeats: Whether it takes the tokens behind those of a step where these stood.
 
     Attributes:
-        repeated: How many calls were such.
+        repeated: How many steps were such.
     """
 
     def __init__(self, slots: int, *, cuts_freely: bool, repeats: bool) -> None:
@@ -61,7 +62,7 @@ class FakeModel:
         self.repeated = 0
         self._cuts_freely = cuts_freely
         self._repeats = repeats
-        self._tokens = Tokens(np.zeros(slots, np.int64), np.zeros(slots, np.int64))
+        self._ids, self._positions = np.zeros(slots, np.int64), np.zeros(slots, np.int64)
 
     def forward(
         self,
@@ -88,7 +89,7 @@ class FakeModel:
             rows += [self._row(cells[column], inverse) for column in chunk.wanted]
         # What was not asked for is not there.
         nothing = np.full(len(rows), np.nan, np.float32)
-        return Distributions(
+        self._told = Distributions(
             logprobs=np.array([row.logprobs for row in rows]).reshape(len(rows), VOCABULARY),
             top_logprobs=np.array([row.top_logprobs for row in rows]).reshape(len(rows), K),
             top_ids=np.array([row.top_ids for row in rows], np.int64).reshape(len(rows), K),
@@ -98,21 +99,35 @@ class FakeModel:
             if temperature_mass
             else nothing,
         )
+        return self._told
 
     def tokens(self, rows: int) -> Tokens | None:
         if not self._repeats:
             return None
-        return Tokens(self._tokens.ids[:rows], self._tokens.positions[:rows])
+        return Tokens(self._ids[:rows], self._positions[:rows], self._told)
 
-    def again(self) -> Distributions:
-        self.repeated += 1
+    def again(self, chooser: BatchChooser, most: int, seconds: float) -> Distributions:
+        told = self._told
+        chooser.begin(most, seconds)
+        while True:
+            self.repeated += 1
+            self._compute_next()
+            # Where the chooser looks.
+            for name in ("logprobs", "top_logprobs", "top_ids", "entropy", "temperature_mass"):
+                getattr(told, name)[:] = getattr(self._told, name)
+            self._told = told
+            if not chooser.advance():
+                return told
+
+    def _compute_next(self) -> None:
+        """Computes what the inputs hold, all else as in the last call."""
         chunks, inverse_temperature, logit_max, temperature_mass = self._last
-        tokens = zip(self._tokens.positions.tolist(), self._tokens.ids.tolist(), strict=True)
+        tokens = zip(self._positions.tolist(), self._ids.tolist(), strict=True)
         chunks = [
             Chunk(chunk.slot, position, [token], range(1))
             for chunk, (position, token) in zip(chunks, tokens, strict=False)
         ]
-        return self.forward(
+        self.forward(
             chunks, inverse_temperature, logit_max=logit_max, temperature_mass=temperature_mass
         )
 

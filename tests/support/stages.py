@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from nextok_kernels.sampling import BatchChooser
 
 from nextok.v1 import text_generation_pb2 as pb
 from nextok_server.model import Chunk, Model
@@ -84,7 +85,7 @@ class Stages:
             self.after.pass_through(chunks)
             return outputs
 
-        def held_again(model: Model) -> Any:
+        def held_again(model: Model, chooser: BatchChooser, _most: int, seconds: float) -> Any:
             last = self.calls[-1]
             tokens = model.tokens(len(last))
             assert tokens is not None
@@ -96,7 +97,7 @@ class Stages:
             ]
             self.before.pass_through(chunks)
             self.calls.append(chunks)
-            outputs = again(model)
+            outputs = again(model, chooser, 1, seconds)
             self.after.pass_through(chunks)
             return outputs
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "operator.h"
+#include "repeats.h"
 
 namespace nextok {
 
@@ -131,26 +132,63 @@ struct Layers {
   }
 
   void compute(Call& call) {
+    const size_t rows = call.sizes(0).of[0], wanted = call.sizes(3).of[0];
+    const Sizes cache = call.sizes(layers_.at(0).keys);
+    if (static_cast<size_t>(cache.of[1] * cache.of[3]) != width_)
+      fail("the cache's heads have to be as wide together as the model");
+    const auto width = static_cast<int64_t>(width_), count = static_cast<int64_t>(wanted);
+    Work work{rows,
+              wanted,
+              call.input<const float>(0),
+              call.input<const int32_t>(1),
+              call.input<const int64_t>(2),
+              call.input<const int64_t>(3),
+              cache,
+              {},
+              call.output<float>(0, {count, width}),
+              call.output<float>(1, {count, width})};
+    for (size_t i = 0; i < layers_.size(); ++i) {
+      work.caches.push_back(call.input<void>(layers_[i].keys));
+      work.caches.push_back(call.input<void>(layers_[i].values));
+      check_present(call, 2 + 2 * i, work.caches[2 * i], cache);
+      check_present(call, 3 + 2 * i, work.caches[2 * i + 1], cache);
+    }
+    act(work);
+    if (Repeats* repeats = Repeats::wanted()) {
+      work.x = repeats->given(work.x);
+      work.residual = repeats->made(work.residual, wanted * width_);
+      work.change = repeats->made(work.change, wanted * width_);
+      repeats->add([this, work] { act(work); });
+    }
+  }
+
+ private:
+  struct Work {
+    size_t rows, wanted_count;
+    const float* x;
+    const int32_t* slots;
+    const int64_t* positions;
+    const int64_t* wanted;
+    Sizes cache;
+    std::vector<void*> caches;  // keys and values of each layer
+    float* residual;
+    float* change;
+  };
+
+  void act(const Work& work) {
     const std::lock_guard<std::mutex> lock(one_step_);
     plan_.clear();
     for (Space& space : kept_) space.clear();
     for (Space& space : streams_) space.clear();
-    const size_t rows = call.sizes(0).of[0];
-    const Wanted wanted = checked(call.input<const int64_t>(3), call.sizes(3).of[0], rows);
-    const Sizes cache = call.sizes(layers_.at(0).keys);
-    if (static_cast<size_t>(cache.of[1] * cache.of[3]) != width_)
-      fail("the cache's heads have to be as wide together as the model");
-    Attention attention = checked_attention(cache, call.input<const int32_t>(1),
-                                            call.input<const int64_t>(2), rows);
-    const auto width = static_cast<int64_t>(width_), count = static_cast<int64_t>(wanted.count);
-    auto* last_residual = call.output<float>(0, {count, width});
-    auto* last_change = call.output<float>(1, {count, width});
+    const size_t rows = work.rows;
+    const Wanted wanted = checked(work.wanted, work.wanted_count, rows);
+    Attention attention = checked_attention(work.cache, work.slots, work.positions, rows);
 
     // A thread may be in a layer while another one is less than `ahead` layers further. What a layer
     // writes is read in it, or for the stream in it and the next one.
     const size_t ahead = rows <= kRowsKept ? kLayersKept : 1;
     std::vector<size_t> starts;
-    Stream stream{call.input<const float>(0), nullptr, nullptr};
+    Stream stream{work.x, nullptr, nullptr};
     for (size_t i = 0; i < layers_.size(); ++i) {
       const Layer& layer = layers_[i];
       const bool is_last = i + 1 == layers_.size();
@@ -159,20 +197,18 @@ struct Layers {
       Space& passed = streams_[i % (ahead + 1)];
       space.rewind();
       passed.rewind();
-      attention.keys = call.input<void>(layer.keys);
-      attention.values = call.input<void>(layer.values);
+      attention.keys = work.caches[2 * i];
+      attention.values = work.caches[2 * i + 1];
       attention.key_scale = layer.key_scale;
       attention.value_scale = layer.value_scale;
       attention.scale = scales_[i];
-      check_present(call, 2 + 2 * i, attention.keys, cache);
-      check_present(call, 3 + 2 * i, attention.values, cache);
 
       const bool selects = is_last && !wanted.are_all;
       const size_t left = is_last ? wanted.count : rows;
       stream = add_attention_part(layer, space, stream, attention, rows,
                                   selects ? &wanted : nullptr);
-      auto* residual = is_last ? last_residual : passed.take<float>(left * width_);
-      auto* change = is_last ? last_change : passed.take<float>(left * width_);
+      auto* residual = is_last ? work.residual : passed.take<float>(left * width_);
+      auto* change = is_last ? work.change : passed.take<float>(left * width_);
       add_mlp(layer, space, stream, left, residual, change);
       stream = {residual, change, layer.outer_bias};
       if (i >= ahead) plan_.phases[starts[i]].behind = starts[i + 1 - ahead];
@@ -180,7 +216,6 @@ struct Layers {
     team_->run(plan_.phases);
   }
 
- private:
   static Wanted checked(const int64_t* wanted, size_t count, size_t rows) {
     bool are_all = count == rows;
     for (size_t i = 0; i < count; ++i) {

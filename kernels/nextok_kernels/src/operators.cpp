@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "operator.h"
+#include "repeats.h"
 
 namespace nextok {
 
@@ -27,27 +28,50 @@ struct Embedding {
       : width(a.whole("width")), vocabulary(a.whole("vocabulary")) {}
 
   void compute(Call& call) const {
-    const size_t rows = call.sizes(0).of[0];
-    const auto* ids = call.input<const int64_t>(0);
-    const auto* positions = call.input<const int64_t>(1);
-    const auto* places = call.input<const float>(2);
-    const size_t context = call.sizes(2).of[0];
+    const size_t rows = call.sizes(0).of[0], context = call.sizes(2).of[0];
     float* out = call.output<float>(0, {static_cast<int64_t>(rows), static_cast<int64_t>(width)});
-    for (size_t i = 0; i < rows; ++i) {
-      if (static_cast<uint64_t>(ids[i]) >= vocabulary)
-        fail("input_ids holds " + std::to_string(ids[i]) + "; allowed: 0 to " +
+    Work work{rows,
+              context,
+              call.input<const int64_t>(0),
+              call.input<const int64_t>(1),
+              call.input<const float>(2),
+              call.input<const void>(3),
+              kBytes ? call.input<const float>(4) : nullptr,
+              out};
+    act(work);
+    if (Repeats* repeats = Repeats::wanted()) {
+      work.out = repeats->made(out, rows * width);
+      repeats->add([this, work] { act(work); });
+    }
+  }
+
+ private:
+  struct Work {
+    size_t rows, context;
+    const int64_t* ids;
+    const int64_t* positions;
+    const float* places;
+    const void* table;
+    const float* scales;
+    float* out;
+  };
+
+  void act(const Work& work) const {
+    for (size_t i = 0; i < work.rows; ++i) {
+      const int64_t id = work.ids[i], position = work.positions[i];
+      if (static_cast<uint64_t>(id) >= vocabulary)
+        fail("input_ids holds " + std::to_string(id) + "; allowed: 0 to " +
              std::to_string(vocabulary - 1));
-      if (static_cast<uint64_t>(positions[i]) >= context)
-        fail("position_ids holds " + std::to_string(positions[i]) + "; allowed: 0 to " +
-             std::to_string(context - 1));
-      float* row = out + i * width;
+      if (static_cast<uint64_t>(position) >= work.context)
+        fail("position_ids holds " + std::to_string(position) + "; allowed: 0 to " +
+             std::to_string(work.context - 1));
+      float* row = work.out + i * width;
       if constexpr (kBytes) {
-        kernels().row_bytes(call.input<const int8_t>(3), call.input<const float>(4), width, ids[i],
-                            row);
+        kernels().row_bytes(static_cast<const int8_t*>(work.table), work.scales, width, id, row);
       } else {
-        kernels().row_float(call.input<const float>(3), width, ids[i], row);
+        kernels().row_float(static_cast<const float*>(work.table), width, id, row);
       }
-      for (size_t k = 0; k < width; ++k) row[k] += places[positions[i] * width + k];
+      for (size_t k = 0; k < width; ++k) row[k] += work.places[position * width + k];
     }
   }
 };
@@ -119,8 +143,23 @@ struct Linear {
       source.sum = call.output<float>(1, {rows, static_cast<int64_t>(matrix.inputs)});
     }
     const auto outputs = static_cast<int64_t>(matrix.outputs);
-    const Epilogue epilogue{call.input<const float>(4), activation,
-                            call.output<float>(0, {rows, outputs}), matrix.outputs};
+    Epilogue epilogue{call.input<const float>(4), activation,
+                      call.output<float>(0, {rows, outputs}), matrix.outputs};
+    act(weights, source, rows, epilogue);
+    if (Repeats* repeats = Repeats::wanted()) {
+      source.x = repeats->given(source.x);
+      if (source.change) source.change = repeats->given(source.change);
+      if (source.sum) source.sum = repeats->made(source.sum, rows * matrix.inputs);
+      epilogue.out = repeats->made(epilogue.out, rows * matrix.outputs);
+      repeats->add([this, weights, source, rows, epilogue] {
+        act(weights, source, rows, epilogue);
+      });
+    }
+  }
+
+ private:
+  void act(const Matrix& weights, const Source& source, size_t rows,
+           const Epilogue& epilogue) const {
     Errand& errand = Errand::started();
     add_product(errand.plan, errand.space, weights, source, rows, epilogue);
     team->run(errand.plan.phases);
@@ -198,15 +237,44 @@ struct Probabilities {
     auto* entropy = call.output<float>(3, {rows});
     auto* largest = call.output<float>(4, {rows});
     auto* mass = call.output<float>(5, {rows});
-    const auto v = static_cast<size_t>(vocabulary), k = static_cast<size_t>(wanted);
+    Work work{static_cast<size_t>(rows),
+              inverse,
+              {logits, static_cast<size_t>(vocabulary), static_cast<size_t>(wanted), 1, logprobs,
+               top, ids, entropy, largest, mass}};
+    act(work);
+    if (Repeats* repeats = Repeats::wanted()) {
+      work.first.logits = repeats->given(logits);
+      repeats->add([this, work] { act(work); });
+      repeats->go_on();
+    }
+  }
+
+ private:
+  struct Work {
+    size_t rows;
+    const float* inverse_temperature;  // [R]
+    Distribution first;
+  };
+
+  void act(const Work& work) const {
     Errand& errand = Errand::started();
-    auto* all = errand.plan.works.take<Distribution>(rows);
-    for (int64_t i = 0; i < rows; ++i)
-      all[i] = {logits + i * v, v,           k,           inverse[i],  logprobs + i * v,
-                top + i * k,    ids + i * k, entropy + i, largest + i, mass + i};
+    const Distribution& first = work.first;
+    const size_t v = first.vocabulary, k = first.candidates;
+    auto* all = errand.plan.works.take<Distribution>(work.rows);
+    for (size_t i = 0; i < work.rows; ++i)
+      all[i] = {first.logits + i * v,
+                v,
+                k,
+                work.inverse_temperature[i],
+                first.logprobs + i * v,
+                first.top_logprobs + i * k,
+                first.top_ids + i * k,
+                first.entropy + i,
+                first.logit_max + i,
+                first.temperature_mass + i};
     Phase phase{};
     phase.work = all;
-    phase.count = rows;
+    phase.count = work.rows;
     phase.task = [](const void* work, size_t first, size_t last) {
       for (size_t i = first; i < last; ++i) {
         const Distribution& d = static_cast<const Distribution*>(work)[i];

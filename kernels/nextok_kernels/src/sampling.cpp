@@ -4,6 +4,7 @@
 // nearly all: as nextok_server.sampling does it for every row, in the same steps. Those that the
 // head does not settle are left to that. It is done between two runs of the graph while the other
 // processors wait, so it touches little memory and calls nothing but exp.
+#include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -41,14 +42,40 @@ struct Choice {
   Candidate candidates[nextok::kMostCandidates];
 };
 
-// Rows that each give a token, step after step.
-struct Batch {
+}  // namespace
+
+namespace nextok {
+
+// Rows that each give a token, step after step, until there is something else to do.
+struct Course {
+  const Outputs* outputs;
   Request* requests;      // [R], whose positions count up
   int64_t* input_ids;     // [R] get the chosen tokens, -1 where the head does not settle them
   int64_t* position_ids;  // [R], count up
-  uint32_t rows, choice_bytes;
+  char* choices;          // [most, R], each `choice_bytes`, as short as its candidates are few
+  double* seconds;        // [most], of a clock of its own, when they were chosen
+  const int64_t* ends;    // [end_count], tokens behind which a row does not go on
+  const uint8_t* stops;   // not 0 as soon as another thread wants something else
+  double begun;           // by the same clock
+  double most_seconds;    // no step begins later after that
+  uint32_t rows, choice_bytes, end_count;
+  uint32_t most;          // steps
+  uint32_t done;          // steps, and
+  uint32_t settled;       // how many rows are, of the last one
 };
-static_assert(sizeof(Outputs) == 40 && sizeof(Request) == 56 && sizeof(Batch) == 32);
+static_assert(sizeof(Course) == 104);
+
+}  // namespace nextok
+
+namespace {
+
+using nextok::Course;
+
+static_assert(sizeof(Outputs) == 40 && sizeof(Request) == 56);
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 // How far the graph's float32 sum may be off, relative.
 constexpr double kMassSlack = 1e-5;
@@ -186,18 +213,35 @@ NEXTOK_EXPORT int nextok_choose(const Outputs* outputs, const Request* request, 
   return 1;
 }
 
-// Chooses a token of each row, and makes it what the next step computes. Choices follow each other
-// every `choice_bytes`, each as short as its candidates are few. Returns how many rows are settled.
-NEXTOK_EXPORT uint32_t nextok_choose_all(const Outputs* outputs, const Batch* batch, char* choices) {
+// Begins a course anew, from what the inputs hold.
+NEXTOK_EXPORT void nextok_begin(Course* course, uint32_t most, double most_seconds) {
+  course->most = most;
+  course->most_seconds = most_seconds;
+  course->done = course->settled = 0;
+  course->begun = now();
+}
+
+// Chooses a token of each row, and makes it what the next step computes. Returns whether that is to
+// follow at once.
+NEXTOK_EXPORT int nextok_advance(Course* course) {
+  const Course& c = *course;
+  char* choices = c.choices + size_t{c.done} * c.rows * c.choice_bytes;
   uint32_t settled = 0;
-  for (uint32_t row = 0; row < batch->rows; ++row) {
-    Request& request = batch->requests[row];
-    auto* choice = reinterpret_cast<Choice*>(choices + size_t{row} * batch->choice_bytes);
-    const bool is_settled = nextok_choose(outputs, &request, choice);
-    batch->input_ids[row] = choice->id = is_settled ? choice->id : -1;
-    ++batch->position_ids[row];
+  bool ends = false;
+  for (uint32_t row = 0; row < c.rows; ++row) {
+    Request& request = c.requests[row];
+    auto* choice = reinterpret_cast<Choice*>(choices + size_t{row} * c.choice_bytes);
+    const bool is_settled = nextok_choose(c.outputs, &request, choice);
+    c.input_ids[row] = choice->id = is_settled ? choice->id : -1;
+    ++c.position_ids[row];
     ++request.position;
     settled += is_settled;
+    for (uint32_t i = 0; i < c.end_count; ++i) ends = ends || c.ends[i] == choice->id;
   }
-  return settled;
+  const double passed = now() - c.begun;
+  c.seconds[c.done] = passed;
+  course->settled = settled;
+  ++course->done;
+  return settled == c.rows && !ends && c.done < c.most && passed < c.most_seconds &&
+         !__atomic_load_n(c.stops, __ATOMIC_RELAXED);
 }
