@@ -112,6 +112,7 @@ def _compile(compiler: list[str]) -> None:
             "operators",
             "layers",
             "repeats",
+            "course",
             "pieces",
             "team",
             "choice",

@@ -1,6 +1,6 @@
 """Chooses rows' next tokens from their most likely ones, in compiled code.
 
-Knows the structures of src/sampling.cpp. Does not know requests.
+Knows the structures of src/sampling.h and src/course.h. Does not know requests.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _CHOICE = Struct("<ifif3d")
 
 
 class _Course(ctypes.Structure):
-    """Steps that follow each other; see src/sampling.cpp."""
+    """Steps that follow each other; see src/course.h."""
 
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("outputs", "requests", "input_ids", "position_ids")),

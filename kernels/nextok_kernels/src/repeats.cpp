@@ -1,8 +1,6 @@
 #include "repeats.h"
 
-#include "records.h"
-
-extern "C" int nextok_advance(nextok::Course* course);
+#include "course.h"
 
 namespace nextok {
 

@@ -14,7 +14,7 @@
 
 namespace nextok {
 
-struct Course;  // see sampling.cpp
+struct Course;
 
 // What the operators of one run did, for the thread that runs the graph.
 class Repeats {

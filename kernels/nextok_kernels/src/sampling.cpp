@@ -2,80 +2,19 @@
 //
 // For rows that a request changes nothing of but by temperature, top-k, top-p and min-p, which are
 // nearly all: as nextok_server.sampling does it for every row, in the same steps. Those that the
-// head does not settle are left to that. It is done between two runs of the graph while the other
-// processors wait, so it touches little memory and calls nothing but exp.
-#include <chrono>
+// head does not settle are left to that. It is done between two steps while the other processors
+// wait, so it touches little memory and calls nothing but exp.
 #include <cmath>
 #include <cstdint>
 #include <limits>
 
-#include "records.h"
+#include "sampling.h"
 
 namespace {
 
-using nextok::Candidate;
-
-// The model's outputs: R rows of K candidates.
-struct Outputs {
-  const float* top_logprobs;  // [R, K], descending, ties by lower id
-  const int64_t* top_ids;     // [R, K]
-  const float* entropy;       // [R]
-  const float* temperature_mass;  // [R]: sum of exp((logprob - largest) * inverse temperature)
-  uint32_t k, vocabulary;
-};
-
-struct Request {
-  uint32_t row;
-  uint32_t told;  // candidates
-  uint32_t greedy, top_k;  // 0: keeps all
-  double inverse_temperature;
-  double top_p, min_p;
-  uint64_t seed, position;  // of the draw
-};
-
-struct Choice {
-  int32_t id;
-  float logprob;
-  int32_t rank;
-  float prob;
-  double entropy, top_mass, margin;
-  Candidate candidates[nextok::kMostCandidates];
-};
-
-}  // namespace
-
-namespace nextok {
-
-// Rows that each give a token, step after step, until there is something else to do.
-struct Course {
-  const Outputs* outputs;
-  Request* requests;      // [R], whose positions count up
-  int64_t* input_ids;     // [R] get the chosen tokens, -1 where the head does not settle them
-  int64_t* position_ids;  // [R], count up
-  char* choices;          // [most, R], each `choice_bytes`, as short as its candidates are few
-  double* seconds;        // [most], of a clock of its own, when they were chosen
-  const int64_t* ends;    // [end_count], tokens behind which a row does not go on
-  const uint8_t* stops;   // not 0 as soon as another thread wants something else
-  double begun;           // by the same clock
-  double most_seconds;    // no step begins later after that
-  uint32_t rows, choice_bytes, end_count;
-  uint32_t most;          // steps
-  uint32_t done;          // steps, and
-  uint32_t settled;       // how many rows are, of the last one
-};
-static_assert(sizeof(Course) == 104);
-
-}  // namespace nextok
-
-namespace {
-
-using nextok::Course;
-
-static_assert(sizeof(Outputs) == 40 && sizeof(Request) == 56);
-
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
+using nextok::Choice;
+using nextok::Outputs;
+using nextok::Request;
 
 // How far the graph's float32 sum may be off, relative.
 constexpr double kMassSlack = 1e-5;
@@ -175,7 +114,6 @@ class Head {
 
 }  // namespace
 
-// Returns 0 where the row's most likely tokens do not settle it; `choice` then holds nothing.
 NEXTOK_EXPORT int nextok_choose(const Outputs* outputs, const Request* request, Choice* choice) {
   const uint32_t k = outputs->k, told = request->told < k ? request->told : k;
   const float* logprobs = outputs->top_logprobs + size_t{request->row} * k;
@@ -211,37 +149,4 @@ NEXTOK_EXPORT int nextok_choose(const Outputs* outputs, const Request* request, 
   choice->margin = k > 1 ? static_cast<double>(logprobs[0] - logprobs[1])
                          : std::numeric_limits<double>::infinity();
   return 1;
-}
-
-// Begins a course anew, from what the inputs hold.
-NEXTOK_EXPORT void nextok_begin(Course* course, uint32_t most, double most_seconds) {
-  course->most = most;
-  course->most_seconds = most_seconds;
-  course->done = course->settled = 0;
-  course->begun = now();
-}
-
-// Chooses a token of each row, and makes it what the next step computes. Returns whether that is to
-// follow at once.
-NEXTOK_EXPORT int nextok_advance(Course* course) {
-  const Course& c = *course;
-  char* choices = c.choices + size_t{c.done} * c.rows * c.choice_bytes;
-  uint32_t settled = 0;
-  bool ends = false;
-  for (uint32_t row = 0; row < c.rows; ++row) {
-    Request& request = c.requests[row];
-    auto* choice = reinterpret_cast<Choice*>(choices + size_t{row} * c.choice_bytes);
-    const bool is_settled = nextok_choose(c.outputs, &request, choice);
-    c.input_ids[row] = choice->id = is_settled ? choice->id : -1;
-    ++c.position_ids[row];
-    ++request.position;
-    settled += is_settled;
-    for (uint32_t i = 0; i < c.end_count; ++i) ends = ends || c.ends[i] == choice->id;
-  }
-  const double passed = now() - c.begun;
-  c.seconds[c.done] = passed;
-  course->settled = settled;
-  ++course->done;
-  return settled == c.rows && !ends && c.done < c.most && passed < c.most_seconds &&
-         !__atomic_load_n(c.stops, __ATOMIC_RELAXED);
 }
