@@ -45,7 +45,7 @@ class _Row:
     Attributes:
         number: Of the row.
         known: What it has not been told.
-        taken: Steps whose tokens it has.
+        taken: Steps whose tokens it has, of those that are kept.
     """
 
     number: int
@@ -98,7 +98,7 @@ class MultiStep:
             interrupt=interrupt,
             most=_MOST_STEPS,
         )
-        # Of each step: when it ended, and what was chosen in it.
+        # Of each step that not all have: when it ended, and what was chosen in it.
         self._chosen: list[tuple[float, bytes]] = []
         tokens.ids[:] = [sequence.tokens[-1] for sequence in sequences]
         tokens.positions[:] = [sequence.computed for sequence in sequences]
@@ -159,7 +159,9 @@ class MultiStep:
 
     def due(self, now: float) -> list[tuple[Sequence, list[Event]]]:
         """What is known of the sequences that may be told again, and was not returned before."""
-        return [self._tell(row) for row in self._rows if row.sequence.tell_at <= now]
+        told = [self._tell(row) for row in self._rows if row.sequence.tell_at <= now]
+        self._drop_taken()
+        return told
 
     def rest(self) -> list[tuple[Sequence, list[Event]]]:
         """The same of all that were not given up; these go on from there, other ways."""
@@ -183,6 +185,13 @@ class MultiStep:
         self._take(row)
         known, row.known = row.known, []
         return row.sequence, known
+
+    def _drop_taken(self) -> None:
+        """Keeps no steps that all sequences have: a text's would be a kilobyte a token."""
+        if done := min(row.taken for row in self._rows):
+            del self._chosen[:done]
+            for row in self._rows:
+                row.taken -= done
 
     def _take(self, row: _Row) -> None:
         """Gives a sequence the tokens that were chosen for it and that it does not have."""
