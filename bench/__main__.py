@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bench import bandwidth, prepare, processes, results, summary, table
+from bench import prepare, processes, results, table
 from bench.contenders import CONTENDERS, Contender
 from bench.install import failures_by_contender
 from bench.prepare import Field
@@ -92,13 +92,7 @@ def measure(
     prepared = progress.gone
     scenarios: tuple[Scenario, ...] = options.chosen
     rounds = Rounds(scenarios, here.workers, here.failures, vocabulary, progress)
-    reads: list[float] = []
-
-    def read_memory() -> None:
-        reads.append(bandwidth.measure(options.threads))
-        progress.say(f"memory is read at {reads[-1]:.1f} GB/s")
-
-    rounds.run(options.rounds, read_memory)
+    rounds.run(options.rounds)
     idle = idle_shares(here, progress)
     memory = {name: processes.resident_bytes(w.pid) for name, w in here.workers.items()}
     found = results.scenarios(scenarios, rounds)
@@ -113,11 +107,9 @@ def measure(
             "checkpoint": str(options.checkpoint or "random GPT-2 124M, seed 0"),
         }
         | openvino_defaults(here),
-        "gigabytes_per_second": summary.spread(reads) | {"all": reads},
         "contenders": results.contenders(taking_part, here, memory, idle),
         "scenarios": found,
-        # The first was for the round that warmed up.
-        **results.derived(found, here, reads[1:]),
+        **results.derived(found, here),
     }
 
 

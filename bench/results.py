@@ -106,18 +106,18 @@ def scenarios(chosen: Iterable[Scenario], measured: rounds.Rounds) -> dict[str, 
     }
 
 
-def derived(found: dict[str, Any], here: Field, reads: list[float]) -> dict[str, Any]:
+def derived(found: dict[str, Any], here: Field) -> dict[str, Any]:
     """Ratios and the memory floor.
 
     Args:
         found: What `scenarios` returned.
         here: For the weights' sizes.
-        reads: Gigabytes a second, as measured before each round.
     """
     precisions = {contender.name: contender.precision for contender in CONTENDERS}
     by_round = {name: scenario["rounds"] for name, scenario in found.items()}
     one_stream = by_round.get("streams_1", [])
     return {
         "ratios": summary.ratios(by_round, precisions),
-        "memory_floor": summary.memory_floor(here.weights, one_stream, reads),
+        "gigabytes_per_second": summary.bandwidth(here.weights, one_stream),
+        "memory_floor": summary.memory_floor(here.weights, one_stream),
     }

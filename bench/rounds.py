@@ -2,13 +2,14 @@
 
 Knows: workers and scenarios. Does not know: what is done with the figures.
 
-Everything runs once in every round, so that a slow quarter of an hour of the machine falls on all
-alike; ratios are taken within a round.
+Everything runs in every round, so that a slow quarter of an hour of the machine falls on all alike.
+Ratios are taken within a go: every contender does the work once, one after the other. Some have
+several goes in a round.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from bench.job import Job, Outcome
@@ -30,7 +31,7 @@ class Rounds:
         progress: Where to tell how it goes.
 
     Attributes:
-        found: By scenario: a list with one dict a round, figures by entry.
+        found: By scenario: a list of rounds, each a list of goes, each the figures by entry.
         missing: By scenario: why entries have no figures.
     """
 
@@ -44,7 +45,7 @@ class Rounds:
     ) -> None:
         self._scenarios, self._workers, self._progress = scenarios, workers, progress
         self._vocabulary = vocabulary
-        self.found: dict[str, list[dict[str, Figures]]] = {s.name: [] for s in scenarios}
+        self.found: dict[str, list[list[dict[str, Figures]]]] = {s.name: [] for s in scenarios}
         self.missing: dict[str, dict[str, str]] = {
             scenario.name: {
                 entry.key: failures[entry.contender]
@@ -54,7 +55,7 @@ class Rounds:
             for scenario in scenarios
         }
 
-    def run(self, rounds: int, between: Callable[[], None]) -> None:
+    def run(self, rounds: int) -> None:
         """One round to warm up, then as many as are wanted and as there is time for.
 
         The first round is always run whole; later, a scenario for which no time is left is left
@@ -62,61 +63,98 @@ class Rounds:
 
         Args:
             rounds: How many are wanted.
-            between: Called before each round.
         """
         for number in range(rounds + 1):
-            between()
             self._round(number, rounds)
 
-    def _entries(self, scenario: Scenario) -> list[Entry]:
-        return [e for e in scenario.entries if e.key not in self.missing[scenario.name]]
+    def _goes(self, scenario: Scenario, number: int) -> list[list[Entry]]:
+        """Who takes part in each go of a round; the one to warm up has a single go."""
+        entries = [e for e in scenario.entries if e.key not in self.missing[scenario.name]]
+        goes = max((entry.goes for entry in entries), default=0) if number else 1
+        return [[entry for entry in entries if entry.goes > go] for go in range(goes)]
 
     def _due(self, number: int) -> list[Scenario]:
         return [scenario for scenario in self._scenarios if number <= scenario.rounds]
 
     def _work(self, number: int) -> list[tuple[str, str]]:
-        return [(s.name, e.key) for s in self._due(number) for e in self._entries(s)]
+        return [work for s in self._due(number) for work in self._work_of(s, number)]
+
+    def _work_of(self, scenario: Scenario, number: int) -> list[tuple[str, str]]:
+        return [(scenario.name, e.key) for go in self._goes(scenario, number) for e in go]
 
     def _round(self, number: int, rounds: int) -> None:
         name = f"round {number} of {rounds}" if number else "warm-up"
         later = sum(self._progress.expect(self._work(n)) for n in range(number + 1, rounds + 1))
         todo = self._work(number)
         for scenario in self._due(number):
-            work = [(scenario.name, entry.key) for entry in self._entries(scenario)]
+            work = self._work_of(scenario, number)
             if number > 1 and not self._progress.fits(work):
                 self._progress.say(f"no time for {name}, {scenario.about}")
-                todo = todo[len(work) :]
+                del todo[: len(work)]
                 continue
-            figures: dict[str, Figures] = {}
-            reference: dict[str, Outcome] = {}
-            for entry in self._entries(scenario):
-                left = self._progress.expect(todo) + later if number else None
-                todo = todo[1:]
-                try:
-                    figures[entry.key] = self._measure(scenario, entry, number, reference)
-                except Failed as error:
-                    self.missing[scenario.name][entry.key] = str(error)
-                    self._progress.say(f"{name}, {scenario.about}: {entry.key} {error}", left)
-                else:
-                    shown = _shown(figures[entry.key])
-                    self._progress.say(f"{name}, {scenario.about}: {entry.key} {shown}", left)
+            goes = [
+                self._go(scenario, entries, number, go, todo, later)
+                for go, entries in enumerate(self._goes(scenario, number))
+            ]
             if number:
-                self.found[scenario.name].append(figures)
+                self.found[scenario.name].append(goes)
+
+    def _go(
+        self,
+        scenario: Scenario,
+        entries: list[Entry],
+        number: int,
+        go: int,
+        todo: list[tuple[str, str]],
+        later: float,
+    ) -> dict[str, Figures]:
+        """Every entry does the work once.
+
+        Args:
+            scenario: The work.
+            entries: Who takes part.
+            number: Of the round.
+            go: Which of the round's.
+            todo: What is left of the round; what is done is taken out.
+            later: Seconds that the rounds after this one will take.
+        """
+        name = f"round {number}" if number else "warm-up"
+        figures: dict[str, Figures] = {}
+        reference: dict[str, Outcome] = {}
+        for entry in entries:
+            left = self._progress.expect(todo) + later if number else None
+            del todo[0]
+            if entry.key in self.missing[scenario.name]:
+                continue  # it failed in an earlier go
+            try:
+                figures[entry.key] = self._measure(scenario, entry, number, go, reference)
+            except Failed as error:
+                self.missing[scenario.name][entry.key] = str(error)
+                self._progress.say(f"{name}, {scenario.about}: {entry.key} {error}", left)
+            else:
+                shown = _shown(figures[entry.key])
+                self._progress.say(f"{name}, {scenario.about}: {entry.key} {shown}", left)
+        return figures
 
     def _measure(
-        self, scenario: Scenario, entry: Entry, number: int, reference: dict[str, Outcome]
+        self,
+        scenario: Scenario,
+        entry: Entry,
+        number: int,
+        go: int,
+        reference: dict[str, Outcome],
     ) -> Figures:
-        """Runs an entry's jobs; the scenario's first entry becomes the reference."""
+        """Runs an entry's jobs; a round's first entry becomes the reference."""
         start = self._progress.gone
         found: Figures = {}
         expected = 0.0
-        for part, job in scenario.jobs(entry, number, self._vocabulary).items():
+        for part, job in scenario.jobs(entry, number, go, self._vocabulary).items():
             outcome = self._workers[entry.contender].run(job)
             prefix = f"{part}_" if part else ""
             for key, value in outcome.figures(job).items():
                 if key.startswith(scenario.figures):
                     found[prefix + key] = value
-            if not job.temperature:
+            if not job.temperature and not go:
                 first = reference.setdefault(part, outcome)
                 found[f"{prefix}agreement"] = outcome.agreement(first)
             expected += _extrapolated(job, outcome, scenario.output_tokens)

@@ -5,12 +5,16 @@ Knows: figures and pairs of contenders. Does not know: where the figures come fr
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-Round = Mapping[str, Mapping[str, float]]  # figures by entry
+Go = Mapping[str, Mapping[str, float]]  # figures by entry
+Round = Iterable[Go]
 Ratio = dict[str, Any]
+
+MEMORY = "memory"  # the contender that only reads
 
 # Pairs beside nextok against every peer of its precision: (scenario, entry) against another.
 PAIRS = (
@@ -52,10 +56,10 @@ def spread(values: Iterable[float]) -> dict[str, float]:
 
 
 def medians(rounds: Iterable[Round]) -> dict[str, dict[str, dict[str, float]]]:
-    """Every figure of every entry, over the rounds that have it."""
+    """Every figure of every entry, over the goes that have it."""
     gathered: dict[str, dict[str, list[float]]] = {}
-    for each in rounds:
-        for entry, figures in each.items():
+    for go in itertools.chain.from_iterable(rounds):
+        for entry, figures in go.items():
             for figure, value in figures.items():
                 gathered.setdefault(entry, {}).setdefault(figure, []).append(value)
     return {
@@ -72,16 +76,18 @@ def is_time(figure: str) -> bool:
 def paired(
     ours: Iterable[Round], our_entry: str, theirs: Iterable[Round], their_entry: str
 ) -> dict[str, dict[str, Any]]:
-    """How many times as fast one is as the other, by figure, round by round."""
+    """How many times as fast one is as the other, by figure, go by go."""
     gathered: dict[str, list[float]] = {}
-    for our_round, their_round in zip(ours, theirs, strict=False):
-        mine, other = our_round.get(our_entry, {}), their_round.get(their_entry, {})
+    rounds = zip(ours, theirs, strict=False)
+    pairs = (zip(mine, other, strict=False) for mine, other in rounds)
+    for our_go, their_go in itertools.chain.from_iterable(pairs):
+        mine, other = our_go.get(our_entry, {}), their_go.get(their_entry, {})
         for figure in mine.keys() & other.keys():
             if figure.endswith("agreement"):
                 continue
             ratio = mine[figure] / other[figure]
             gathered.setdefault(figure, []).append(1 / ratio if is_time(figure) else ratio)
-    return {f: spread(values) | {"rounds": len(values)} for f, values in sorted(gathered.items())}
+    return {f: spread(values) | {"goes": len(values)} for f, values in sorted(gathered.items())}
 
 
 def ratios(found: Mapping[str, list[Round]], precisions: Mapping[str, str]) -> list[Ratio]:
@@ -93,7 +99,7 @@ def ratios(found: Mapping[str, list[Round]], precisions: Mapping[str, str]) -> l
     """
     wanted = list(PAIRS)
     for scenario, rounds in found.items():
-        entries = list(dict.fromkeys(entry for each in rounds for entry in each))
+        entries = list(dict.fromkeys(entry for each in rounds for go in each for entry in go))
         plain = [entry for entry in entries if entry in precisions]
         wanted += [
             ((scenario, ours), (scenario, theirs))
@@ -111,25 +117,42 @@ def ratios(found: Mapping[str, list[Round]], precisions: Mapping[str, str]) -> l
     return results
 
 
+def bandwidth(weights: Mapping[str, int], rounds: Iterable[Round]) -> dict[str, float] | None:
+    """Gigabytes (1e9) a second at which memory was read; None where it was not.
+
+    Args:
+        weights: Bytes, by entry.
+        rounds: Of one stream.
+    """
+    gigabytes = [
+        go[MEMORY]["decode"] * weights[MEMORY] / 1e9
+        for go in itertools.chain.from_iterable(rounds)
+        if MEMORY in go
+    ]
+    return spread(gigabytes) if gigabytes else None
+
+
 def memory_floor(
-    weights: Mapping[str, int], rounds: Iterable[Round], reads: Iterable[float]
+    weights: Mapping[str, int], rounds: Iterable[Round]
 ) -> dict[str, dict[str, float]]:
     """What one stream takes for a token, and what reading its weights alone would take.
 
-    Medians over the rounds; the share is taken within each, as ratios are, since the memory of a
+    Medians over the goes; the share is taken within each, as ratios are, since the memory of a
     shared machine is now faster and now slower.
 
     Args:
         weights: Bytes, by entry.
         rounds: Of one stream.
-        reads: Gigabytes a second, as measured before each of them.
     """
     taken: dict[str, list[float]] = {}
     floors: dict[str, list[float]] = {}
-    for figures, gigabytes in zip(rounds, reads, strict=False):
-        for entry in figures.keys() & weights.keys():
-            taken.setdefault(entry, []).append(1000 / figures[entry]["decode"])
-            floors.setdefault(entry, []).append(weights[entry] / gigabytes / 1e6)
+    for go in itertools.chain.from_iterable(rounds):
+        if MEMORY not in go:
+            continue
+        second = go[MEMORY]["decode"] * weights[MEMORY]
+        for entry in go.keys() & weights.keys() - {MEMORY}:
+            taken.setdefault(entry, []).append(1000 / go[entry]["decode"])
+            floors.setdefault(entry, []).append(1000 * weights[entry] / second)
     return {
         entry: {
             "milliseconds": statistics.median(taken[entry]),

@@ -175,6 +175,8 @@ def _firsts(found: Results) -> str:
 
 def _floor(found: Results) -> str:
     """What a token takes against reading the weights once."""
+    if not found["memory_floor"]:
+        return ""
     rate = found["gigabytes_per_second"]["median"]
     rows = [
         [

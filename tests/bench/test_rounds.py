@@ -68,8 +68,8 @@ def test_who_fails_or_lacks_an_ability_is_named_and_does_not_stop_the_rest(start
     workers = {"good": started(), "short": started(run="too few")}
     progress = Progress(time.time(), None)
     rounds = Rounds((scenario,), workers, {"absent": "install: no wheel"}, 100, progress)
-    rounds.run(2, lambda: None)
-    assert [set(each) for each in rounds.found["any"]] == [{"good"}, {"good"}]
+    rounds.run(2)
+    assert [[set(go) for go in each] for each in rounds.found["any"]] == [[{"good"}], [{"good"}]]
     missing = rounds.missing["any"]
     assert missing["absent"] == "install: no wheel"
     assert missing["good +drafts"] == "does not offer drafts"
@@ -79,21 +79,53 @@ def test_who_fails_or_lacks_an_ability_is_named_and_does_not_stop_the_rest(start
 def test_after_the_first_round_nothing_begins_for_which_there_is_no_time(started):
     scenario = Scenario("any", "any", (Entry("good"),), output_tokens=4)
     rounds = Rounds((scenario,), {"good": started()}, {}, 100, Progress(time.time(), 0.0))
-    rounds.run(5, lambda: None)
+    rounds.run(5)
     assert len(rounds.found["any"]) == 1
 
 
+def test_who_has_more_goes_does_the_work_again_in_turns(started):
+    entries = (Entry("once"), Entry("thrice", goes=3), Entry("twice", goes=2))
+    scenario = Scenario("any", "any", entries, output_tokens=4)
+    workers = {entry.contender: started() for entry in entries}
+    rounds = Rounds((scenario,), workers, {}, 100, Progress(time.time(), None))
+    rounds.run(1)
+    ((first, second, third),) = rounds.found["any"]
+    assert list(first) == ["once", "thrice", "twice"]
+    assert (list(second), list(third)) == (["thrice", "twice"], ["thrice"])
+
+
+def test_who_fails_in_one_go_has_no_further_one(started):
+    scenario = Scenario("any", "any", (Entry("short", goes=3), Entry("good", goes=2)))
+    workers = {"good": started(), "short": started(run="too few")}
+    rounds = Rounds((scenario,), workers, {}, 100, Progress(time.time(), None))
+    rounds.run(1)
+    ((first, second),) = rounds.found["any"]
+    assert (list(first), list(second)) == (["good"], ["good"])
+
+
+def test_reading_alone_answers_like_a_contender(tmp_path):
+    log = tmp_path / "log"
+    size = worker.prepare("bench.contenders.memory", tmp_path, tmp_path, {}, log)
+    assert size == (tmp_path / "weights.bin").stat().st_size
+    reader = Worker("bench.contenders.memory", tmp_path, {}, 2, log)
+    with contextlib.closing(reader):
+        (times, _) = reader.run(JOB).arrivals
+    assert times == sorted(times)
+    assert times[0] > 0
+
+
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
-def test_all_entries_get_the_same_prompts_and_every_round_others(scenario):
+def test_all_entries_get_the_same_prompts_and_every_go_others(scenario):
     first, *others = scenario.entries
-    ours = scenario.jobs(first, 1, 1000)
+    ours = scenario.jobs(first, 1, 0, 1000)
     for other in others:
-        theirs = scenario.jobs(other, 1, 1000)
+        theirs = scenario.jobs(other, 1, 0, 1000)
         assert [job.prompts for job in theirs.values()] == [job.prompts for job in ours.values()]
     flat = [prompt for job in ours.values() for prompt in job.prompts]
     assert {len(prompt) for prompt in flat} == {scenario.prompt_tokens}
-    later = [prompt for job in scenario.jobs(first, 2, 1000).values() for prompt in job.prompts]
-    assert all(prompt not in flat for prompt in later)
+    for later in ((1, 1), (2, 0)):
+        jobs = scenario.jobs(first, *later, 1000).values()
+        assert all(prompt not in flat for job in jobs for prompt in job.prompts)
 
 
 def test_every_entry_is_a_contender_and_every_contender_has_its_file():
