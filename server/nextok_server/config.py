@@ -180,7 +180,7 @@ class Config(BaseSettings):
         0.15,
         ge=0,
         le=1,
-        description="Seconds between a stream's messages where many run; a sixth of it where one "
+        description="Seconds between a stream's messages where many run; a quarter of it where one "
         "does. Steps that come sooner share a message. 0 sends each at once.",
     )
     stream_window: int = Field(

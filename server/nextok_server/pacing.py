@@ -14,8 +14,8 @@ from nextok_server.events import Event, Step, is_end
 from nextok_server.sequence import Sequence
 
 # Parts of the longest interval that a stream waits for being there and for each that runs: one of
-# them is told after 0.157 of it, by default 42 times a second, 33 after the whole.
-_PART_AT_LEAST, _PART_A_STREAM = 0.13, 0.027
+# them is told after 0.225 of it, by default 30 times a second, 32 after the whole.
+_PART_AT_LEAST, _PART_A_STREAM = 0.2, 0.025
 # Readers that began together are told at different times.
 _PHASES = 8
 
