@@ -15,7 +15,8 @@ class Contender:
         name: Its key in the results.
         label: Its name for people.
         engine: File in this folder that runs it.
-        precision: fp32, fp16, int8, int4, or none where no model is computed; ratios are taken at equal precision.
+        precision: fp32, fp16, int8, int4, or none where no model is computed; ratios are taken at
+            equal precision.
         settings: What sets it apart from others of the same engine.
         files: Folder of its model files; those that share it are exported once.
         about: What a reader has to know to judge its figures.

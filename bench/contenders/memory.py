@@ -29,12 +29,12 @@ WAYS: tuple[Way, ...] = (
 )
 
 
-def prepare(checkpoint: Path, folder: Path, settings: Mapping[str, Any]) -> None:
+def prepare(checkpoint: Path, folder: Path, settings: Mapping[str, Any]) -> None:  # noqa: ARG001
     """Writes something to read."""
     np.ones(BYTES // 4, np.float32).tofile(weights(folder, settings))
 
 
-def weights(folder: Path, settings: Mapping[str, Any]) -> Path:
+def weights(folder: Path, settings: Mapping[str, Any]) -> Path:  # noqa: ARG001
     """The file that is read."""
     return folder / "weights.bin"
 
