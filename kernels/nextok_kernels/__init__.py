@@ -1,7 +1,7 @@
 """GPT-2's operators for ONNX Runtime on CPU: domain `nextok`, see docs/kernels.md.
 
-What chooses tokens is in `nextok_kernels.sampling`, what writes them for the wire in
-`nextok_kernels.steps`.
+What chooses tokens is in `nextok_kernels.sampling`, what makes several steps of them in one run in
+`nextok_kernels.course`, what writes them for the wire in `nextok_kernels.steps`.
 
 Knows where the compiled library is. Imports nothing but the standard library.
 """

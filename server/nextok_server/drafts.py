@@ -40,6 +40,9 @@ class Drafter:
         self._credit = _FIRST_CREDIT
         self._level = _FIRST_LEVEL
         self._price = 0
+        # What was asked for last, and the answer.
+        self._asked = (0, 0, 0)
+        self._answer: list[int] = []
 
     def draft(self, tokens: Many[int], most: int, price: int) -> list[int]:
         """What may follow the tokens; the same when asked again.
@@ -53,17 +56,12 @@ class Drafter:
         Returns:
             At most `most` tokens; none where nothing is known or where it does not pay.
         """
-        self._index(tokens)
-        self._price = price
-        level = self._level
-        while level >= 0 and _LENGTHS[level] * price > self._credit:
-            level -= 1
-        if level < 0:
-            return []
-        length = min(_LENGTHS[level], most)
-        place = self._find(tokens)
-        # Where the text repeats itself in fewer tokens than are asked for, they go round.
-        return [] if place is None else _cycle(tokens[place:], length)
+        asked = (len(tokens), most, price)
+        if asked != self._asked:
+            self._index(tokens)
+            self._price = price
+            self._asked, self._answer = asked, self._look_up(tokens, most, price)
+        return self._answer
 
     def settle(self, drafted: int, accepted: int) -> None:
         """Tells how many tokens of the last draft, or of its beginning, were right."""
@@ -73,6 +71,17 @@ class Drafter:
             self._level = min(self._level + 1, len(_LENGTHS) - 1)
         elif 2 * accepted < drafted:
             self._level = max(self._level - 1, 0)
+
+    def _look_up(self, tokens: Many[int], most: int, price: int) -> list[int]:
+        level = self._level
+        while level >= 0 and _LENGTHS[level] * price > self._credit:
+            level -= 1
+        if level < 0:
+            return []
+        length = min(_LENGTHS[level], most)
+        place = self._find(tokens)
+        # Where the text repeats itself in fewer tokens than are asked for, they go round.
+        return [] if place is None else _cycle(tokens[place:], length)
 
     def _index(self, tokens: Many[int]) -> None:
         """Notes the new n-grams that something follows, and credits the new tokens."""

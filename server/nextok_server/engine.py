@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import time
 
-from nextok_kernels.sampling import Chooser, Interrupt
+from nextok_kernels.course import Interrupt
+from nextok_kernels.sampling import Chooser
 
 from nextok_server.branching import go_on
 from nextok_server.distribution import advance_at

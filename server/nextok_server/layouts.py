@@ -103,19 +103,27 @@ class FlatLayout:
         inputs["logits_index"][:count] = range(count)
 
     def _fill_chunks(self, chunks: list[Chunk], inverse_temperature: list[float]) -> Shape:
-        inputs, total, wanted = self.inputs, 0, 0
+        # Gathered in lists: a step with drafts has many short chunks, and an assignment to a part
+        # of an array takes as long as one to all of it.
+        ids: list[int] = []
+        positions: list[int] = []
+        slots: list[int] = []
+        wanted: list[int] = []
+        inverses: list[float] = []
         for chunk, inverse in zip(chunks, inverse_temperature, strict=True):
-            place = slice(total, total + len(chunk.tokens))
-            inputs["input_ids"][place] = chunk.tokens
-            inputs["position_ids"][place] = range(chunk.start, chunk.start + len(chunk.tokens))
-            inputs["slots"][place] = chunk.slot
-            columns = slice(wanted, wanted + len(chunk.wanted))
-            inputs["logits_index"][columns] = np.asarray(chunk.wanted, np.int64) + total
-            inputs["inverse_temperature"][columns] = inverse
-            total, wanted = place.stop, columns.stop
-        if not wanted:
-            inputs["logits_index"][0] = 0
-        return Shape(0, self._slots, total, max(wanted, 1))
+            first, length = len(ids), len(chunk.tokens)
+            ids += chunk.tokens
+            positions += range(chunk.start, chunk.start + length)
+            slots += [chunk.slot] * length
+            wanted += [first + column for column in chunk.wanted]
+            inverses += [inverse] * len(chunk.wanted)
+        inputs, total, results = self.inputs, len(ids), len(wanted)
+        inputs["input_ids"][:total] = ids
+        inputs["position_ids"][:total] = positions
+        inputs["slots"][:total] = slots
+        inputs["logits_index"][: max(results, 1)] = wanted or 0
+        inputs["inverse_temperature"][:results] = inverses
+        return Shape(0, self._slots, total, max(results, 1))
 
     def shapes(self, shape: Shape) -> dict[str, tuple[int, ...]]:
         """See Layout."""

@@ -19,7 +19,8 @@ from typing import Any
 import nextok_kernels
 import numpy as np
 import onnxruntime as ort
-from nextok_kernels.sampling import BatchChooser, pack_outputs
+from nextok_kernels.course import BatchChooser
+from nextok_kernels.sampling import pack_outputs
 
 from nextok_server import giving_way, interpreter
 from nextok_server.artifact import Artifact

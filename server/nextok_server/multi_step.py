@@ -17,13 +17,8 @@ from collections.abc import Sequence as Many
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from nextok_kernels.sampling import (
-    MOST_CANDIDATES,
-    NOT_SETTLED,
-    BatchChooser,
-    Chooser,
-    Interrupt,
-)
+from nextok_kernels.course import BatchChooser, Interrupt
+from nextok_kernels.sampling import MOST_CANDIDATES, NOT_SETTLED, Chooser
 
 from nextok_server.distribution import advance_at, changes_nothing
 from nextok_server.events import Event, Step

@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 import pytest
-from nextok_kernels.sampling import BatchChooser, Chooser, Interrupt, pack_request
+from nextok_kernels.course import BatchChooser, Interrupt
+from nextok_kernels.sampling import Chooser, pack_request
 from support.checkpoints import export_artifact, make_checkpoint
 
 from nextok_server.artifact import load_artifact

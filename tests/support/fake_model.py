@@ -9,7 +9,7 @@ from __future__ import annotations
 from hashlib import sha256
 
 import numpy as np
-from nextok_kernels.sampling import BatchChooser
+from nextok_kernels.course import BatchChooser
 from support.rows import row_of
 
 from nextok_server.calls import Calls, OneCall, SeparateCalls

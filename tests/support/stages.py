@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from nextok_kernels.sampling import BatchChooser
+from nextok_kernels.course import BatchChooser
 
 from nextok.v1 import text_generation_pb2 as pb
 from nextok_server.model import Chunk, Model
