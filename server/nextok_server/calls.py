@@ -11,9 +11,8 @@ from typing import Protocol
 from nextok_server.drafts import PRICE_UNIT
 from nextok_server.work import Work
 
-# What a call costs besides its tokens, in tokens: reading the weights. Not all of it is saved where
-# there are drafts: the engine has more to do for them while nothing is computed.
-_CALL_TOKENS = 8
+# What a call costs besides its tokens, in tokens: reading the weights.
+_CALL_TOKENS = 10
 
 
 class Batch(Protocol):
