@@ -25,8 +25,8 @@ class Entry:
 
     Attributes:
         contender: Its name.
-        drafts: An option of its jobs.
-        reuse: Another one.
+        drafts: Whether its jobs allow drafts.
+        reuse: Whether they allow the reuse of what prompts share.
         goes: How often it does the work in a round, in turns with the others that still do.
     """
 
