@@ -117,13 +117,15 @@ class FlatLayout:
             slots += [chunk.slot] * length
             wanted += [first + column for column in chunk.wanted]
             inverses += [inverse] * len(chunk.wanted)
+        if not wanted:  # a graph gives one distribution at least
+            wanted, inverses = [0], [1.0]
         inputs, total, results = self.inputs, len(ids), len(wanted)
         inputs["input_ids"][:total] = ids
         inputs["position_ids"][:total] = positions
         inputs["slots"][:total] = slots
-        inputs["logits_index"][: max(results, 1)] = wanted or 0
+        inputs["logits_index"][:results] = wanted
         inputs["inverse_temperature"][:results] = inverses
-        return Shape(0, self._slots, total, max(results, 1))
+        return Shape(0, self._slots, total, results)
 
     def shapes(self, shape: Shape) -> dict[str, tuple[int, ...]]:
         """See Layout."""
