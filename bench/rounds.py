@@ -83,7 +83,7 @@ class Rounds:
         return [(scenario.name, e.key) for go in self._goes(scenario, number) for e in go]
 
     def _round(self, number: int, rounds: int) -> None:
-        name = f"round {number} of {rounds}" if number else "warm-up"
+        name = _name(number)
         later = sum(self._progress.expect(self._work(n)) for n in range(number + 1, rounds + 1))
         todo = self._work(number)
         for scenario in self._due(number):
@@ -118,7 +118,7 @@ class Rounds:
             todo: What is left of the round; what is done is taken out.
             later: Seconds that the rounds after this one will take.
         """
-        name = f"round {number}" if number else "warm-up"
+        name = _name(number)
         figures: dict[str, Figures] = {}
         reference: dict[str, Outcome] = {}
         for entry in entries:
@@ -169,6 +169,11 @@ def _extrapolated(job: Job, outcome: Outcome, output_tokens: int) -> float:
     last = max(stream[-1] for stream in outcome.arrivals)
     step = (last - first) / max(1, job.output_tokens - 1)
     return first + step * output_tokens
+
+
+def _name(number: int) -> str:
+    """A round's, for people."""
+    return f"round {number}" if number else "warm-up"
 
 
 def _shown(figures: Figures) -> str:
